@@ -1,0 +1,44 @@
+# One command each, with all set-up in it. Needs make and Python 3.13, nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo down test lint bench chaos clean
+
+UV_VERSION := 0.13.9
+PY := .venv/bin/python
+export UV_COMPILE_BYTECODE := 1
+export UV_PYTHON_DOWNLOADS := never
+# Ray starts a dozen Python processes; without .pyc files each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
+help:  ## What there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+.venv/.ready: pyproject.toml uv.lock scripts/find-python
+	@set -e; python="$$(sh scripts/find-python)"; \
+	test -x .tools/bin/uv || { echo "manta: installing uv $(UV_VERSION) into .tools"; \
+	  "$$python" -m venv .tools && .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }; \
+	echo "manta: installing the locked dependencies into .venv"; \
+	.tools/bin/uv sync --quiet --frozen --all-extras --python "$$python"
+	@touch $@
+
+setup: .venv/.ready  ## Install everything into .venv
+
+demo: setup  ## Five organisations, fourteen days, two providers: see what they spent
+	@.venv/bin/manta demo
+
+down: setup  ## Stop the demo's processes
+	@.venv/bin/manta demo --down
+
+test: lint  ## Lint, types and every test but the slow ones
+	@$(PY) -m pytest tests
+
+lint: setup  ## ruff check, ruff format --check, mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+bench: setup  ## Benchmarks, side by side in one run
+	@$(PY) -m benchmarks
+
+chaos: setup  ## The longer kill tests
+	@$(PY) -m pytest tests -m slow
+
+clean:  ## Remove what make installed
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache
