@@ -1,0 +1,118 @@
+"""Table schemas: one YAML file each under configs/system/schemas, read as Arrow types and BigQuery fields."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import yaml
+from google.cloud import bigquery
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from engine.errors import ConfigurationError
+
+# BigQuery's own types as the Storage and Parquet paths return them: NUMERIC has 38 digits, 9 after the point.
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "STRING": pa.string(),
+    "INT64": pa.int64(),
+    "BOOL": pa.bool_(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+    "NUMERIC": pa.decimal128(38, 9),
+    "BYTES": pa.binary(),
+    "FLOAT64": pa.float64(),
+}
+
+
+class Column(BaseModel):
+    """One column: BigQuery type, mode and the sentence that docs and the warehouse show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    type: Literal["STRING", "INT64", "BOOL", "DATE", "TIMESTAMP", "NUMERIC", "BYTES", "FLOAT64"]
+    mode: Literal["NULLABLE", "REQUIRED", "REPEATED"] = "NULLABLE"
+    description: str
+
+    @property
+    def arrow(self) -> pa.Field:
+        """The Arrow field; REPEATED becomes a list."""
+        kind = ARROW_TYPES[self.type]
+        if self.mode == "REPEATED":
+            kind = pa.list_(kind)
+        return pa.field(self.name, kind, nullable=self.mode != "REQUIRED")
+
+
+class Schema(BaseModel):
+    """A table: its columns, DAY partition column, clustering and unique key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str
+    scope: Literal["tenant", "central"]
+    origin: Literal["original", "manta"] = "manta"
+    description: str
+    version: int = 1
+    partition: str | None = None
+    cluster: tuple[str, ...] = ()
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Schema:
+        names = [column.name for column in self.columns]
+        if len(names) != len(set(names)):
+            raise ValueError("a column name appears twice")
+        for role, wanted in (
+            ("partition", (self.partition,) if self.partition else ()),
+            ("cluster", self.cluster),
+            ("key", self.key),
+        ):
+            if unknown := [name for name in wanted if name not in names]:
+                raise ValueError(f"{role} names no column: {', '.join(unknown)}")
+        if len(self.cluster) > 4:
+            raise ValueError("cluster takes at most 4 columns (BigQuery's limit)")
+        return self
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The table as Arrow, columns in file order."""
+        return pa.schema([column.arrow for column in self.columns])
+
+    @cached_property
+    def bigquery(self) -> list[bigquery.SchemaField]:
+        """The table as BigQuery's client wants it."""
+        return [
+            bigquery.SchemaField(column.name, column.type, mode=column.mode, description=column.description)
+            for column in self.columns
+        ]
+
+    @cached_property
+    def hashed(self) -> tuple[Column, ...]:
+        """The columns a partition's content hash covers: lineage says who loaded a row, not what it is."""
+        return tuple(c for c in self.columns if not c.name.startswith("x_") or c.name == "x_credential_id")
+
+
+def load_schema(path: Path) -> Schema:
+    """Read one schema file.
+
+    Raises ConfigurationError naming file, field and problem.
+    """
+    try:
+        schema = Schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ConfigurationError(f"{path}: {error}", fix="Correct the schema file.") from error
+    if schema.table != path.stem:
+        raise ConfigurationError(
+            f"{path}: table: is {schema.table!r} but the file is named {path.stem!r}.",
+            fix="Make the two agree.",
+        )
+    return schema
+
+
+def load_schemas(root: Path) -> dict[str, Schema]:
+    """Read every schema under `root`/configs/system/schemas, by table name."""
+    found = [load_schema(path) for path in sorted((root / "configs" / "system" / "schemas").glob("*.yml"))]
+    return {schema.table: schema for schema in found}
