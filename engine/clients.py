@@ -1,0 +1,165 @@
+"""Google clients are built here and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import google.auth
+import grpc
+from google.api_core.client_options import ClientOptions
+from google.auth import credentials as google_credentials
+from google.cloud import bigquery, bigquery_storage_v1
+from google.cloud.bigquery_storage_v1 import BigQueryReadClient, BigQueryWriteClient
+from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.cloud.kms_v1 import KeyManagementServiceClient
+from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceGrpcTransport
+from google.oauth2 import service_account
+
+from engine.errors import ConfigurationError
+from engine.foreign import mapped
+
+Credentials = Literal["adc", "anonymous", "file"]
+Transport = Literal["tls", "plaintext"]
+
+# Google's packages are typed in part only; through these their untyped constructors may be called.
+_storage: Any = bigquery_storage_v1
+_auth: Any = google_credentials
+_oauth2: Any = service_account
+
+SCOPES = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
+#: Messages of any size, and back within seconds after the warehouse was away (gRPC's own cap is two minutes).
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The three ways into BigQuery: REST jobs, Storage Read and Storage Write."""
+
+    bigquery: bigquery.Client
+    read: BigQueryReadClient
+    write: BigQueryWriteClient
+
+
+def connect(
+    *,
+    project: str,
+    location: str = "US",
+    rest_host: str | None = None,
+    grpc_host: str | None = None,
+    credentials: Credentials = "adc",
+    credentials_file: Path | None = None,
+    transport: Transport = "tls",
+) -> Clients:
+    """Build the clients; no call is made. `rest_host` is a URL, `grpc_host` is host:port, None is Google's.
+
+    Raises ConfigurationError for credentials that cannot be read, and for plaintext or anonymous access to a
+    host that is not this machine.
+    """
+    if transport == "plaintext" or credentials == "anonymous":
+        _refuse_unless_loopback(transport, credentials, BIGQUERY_EMULATOR_HOST=rest_host)
+        _refuse_unless_loopback(transport, credentials, BIGQUERY_STORAGE_EMULATOR_HOST=grpc_host)
+    if rest_host and urlsplit(rest_host).scheme == "http":
+        _refuse_unless_loopback("plaintext", credentials, BIGQUERY_EMULATOR_HOST=rest_host)
+    creds = _credentials(credentials, credentials_file)
+    rest = bigquery.Client(
+        project=project,
+        location=location,
+        credentials=creds,
+        client_options=ClientOptions(api_endpoint=rest_host) if rest_host else None,
+    )
+    if transport == "plaintext" and grpc_host:
+        # One channel for both: reads and writes go to the same server.
+        channel = grpc.insecure_channel(grpc_host, options=CHANNEL_OPTIONS)
+        return Clients(
+            bigquery=rest,
+            read=_storage.BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel)),
+            write=_storage.BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel)),
+        )
+    options = ClientOptions(api_endpoint=grpc_host) if grpc_host else None
+    return Clients(
+        bigquery=rest,
+        read=_storage.BigQueryReadClient(credentials=creds, client_options=options),
+        write=_storage.BigQueryWriteClient(credentials=creds, client_options=options),
+    )
+
+
+def connect_kms(
+    *,
+    host: str | None = None,
+    credentials: Credentials = "adc",
+    credentials_file: Path | None = None,
+    transport: Transport = "tls",
+) -> KeyManagementServiceClient:
+    """Build the Cloud KMS client; no call is made. `host` is host:port, None is Google's.
+
+    Raises ConfigurationError as `connect` does.
+    """
+    if transport == "plaintext" and host:
+        _refuse_unless_loopback(transport, credentials, KMS_EMULATOR_HOST=host)
+        channel = grpc.insecure_channel(host, options=CHANNEL_OPTIONS)
+        return KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=channel))
+    if credentials == "anonymous":
+        _refuse_unless_loopback(transport, credentials, KMS_EMULATOR_HOST=host)
+    options = ClientOptions(api_endpoint=host) if host else None
+    return KeyManagementServiceClient(
+        credentials=_credentials(credentials, credentials_file), client_options=options
+    )
+
+
+def _credentials(kind: Credentials, file: Path | None) -> Any:
+    if kind == "anonymous":
+        return _auth.AnonymousCredentials()
+    if kind == "file":
+        return _from_file(file)
+    with mapped("Reading Google's application default credentials"):
+        creds, _ = google.auth.default(scopes=SCOPES)
+    return creds
+
+
+def _from_file(file: Path | None) -> Any:
+    if file is None:
+        raise ConfigurationError(
+            "Google credentials are read from a file, but none is named.",
+            fix="Set GOOGLE_CREDENTIALS_FILE.",
+            field="google_credentials_file",
+        )
+    try:
+        return _oauth2.Credentials.from_service_account_file(str(file), scopes=SCOPES)
+    except (OSError, ValueError) as error:
+        # Not the error's text: it may quote the file.
+        raise ConfigurationError(
+            f"{file} cannot be read as a service account key ({type(error).__name__}).",
+            fix="Point GOOGLE_CREDENTIALS_FILE at a service account's JSON key.",
+            field="google_credentials_file",
+        ) from error
+
+
+def _refuse_unless_loopback(transport: str, credentials: str, **hosts: str | None) -> None:
+    for setting, host in hosts.items():
+        if host is None or not _is_loopback(host):
+            risky = "plaintext transport" if transport == "plaintext" else f"{credentials} credentials"
+            raise ConfigurationError(
+                f"{setting}: {risky} to {host or 'googleapis.com'}, which is not this machine.",
+                fix="Use tls with adc or file credentials, or an address on 127.0.0.1.",
+                field=setting.lower(),
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(host if "//" in host else f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
