@@ -1,0 +1,1 @@
+"""Pages of the providers' usage reports, decoded into Arrow columns exactly and by name."""
