@@ -177,6 +177,7 @@ class Supervisor:
             await asyncio.to_thread(
                 settle,
                 output.table,
+                unit.days,
                 warehouse=self._work.warehouse(unit.org),
                 ledger=self._work.ledger,
                 now=lambda: datetime.now(UTC),

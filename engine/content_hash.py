@@ -3,8 +3,8 @@
 `v1:` + SHA-256 over the schema's hashed columns in file order, rows sorted by the schema's key. A column that
 holds anything gives its name, type and mode, then its values, each piece after its length in bytes:
 a validity bit a row, and fixed width values little-endian with nulls zeroed, or int64 lengths and the bytes
-of strings. A list column gives int64 lengths and then its flattened values. A column that holds nothing is left
-out, so that a new NULLABLE column leaves the hashes of history as they are.
+of strings. A list column gives int64 lengths and then its flattened values. A column that holds nothing is
+left out, so that a new NULLABLE column leaves the hashes of history as they are.
 """
 
 from __future__ import annotations

@@ -35,11 +35,13 @@ TRANSIENT_REASONS = frozenset(
         "timeout",
     }
 )
-#: Two transactions met; the embedded BigQuery and the real one say it differently, both as 400.
+#: Two transactions met; the embedded BigQuery and the real one say it differently, all as 400. The last one
+#: is the embedded one's too: its clean-up after the failed commit hides the commit's own error.
 CONFLICT_TEXTS = (
     "Failed to commit DuckLake transaction",
     "aborted due to concurrent update",
     "Could not serialize access",
+    "cannot rollback - no transaction is active",
 )
 
 Kind = type[MantaError]

@@ -105,7 +105,7 @@ def read(path: Path, *, root: Path) -> Document:
     lines: dict[At, int] = {}
     problems: list[Problem] = []
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise MisplacedError([Problem(name, 1, "", "holds no keys", "write `key: value` lines")])
         for at, line, complaint in _walk(node, ()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from engine.ledger import Entry, Head, Intent, Ledger, Target
 from engine.moves import INTENT_LABEL, Nothing, Record, Submit, Wait, Wish, next_move
 from engine.parts import Part, split
 from engine.schemas import Schema
+from engine.staging import Staging, swap_statement
 from engine.types import Partition, Publication, Unit
 from engine.warehouse import Warehouse
 
@@ -29,15 +30,14 @@ SYNC_POINTS = (
     "staged",
     "submitted",
     "done",
-    "dropped",
     "recorded",
+    "dropped",
 )
 #: Other publishers of one table that may come before us; in each round one of them has made progress.
 MAX_ROUNDS = 40
 #: Failed jobs of our own within one call.
 MAX_FAILURES = 5
 JOB_TIMEOUT_S = 1800.0
-STAGING_LIVES = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,17 @@ def publish(
 
 
 def _publish_table(p: _Publisher, schema: Schema, parts: tuple[Part, ...]) -> list[Publication]:
+    staging = Staging(p.warehouse, schema, now=p.now)
+    found = _until_all_stands(p, schema, parts, staging)
+    # Not in a finally: with the warehouse away it would only wait once more, and the table expires by itself.
+    if staging.drop():
+        p.at("dropped")
+    return found
+
+
+def _until_all_stands(
+    p: _Publisher, schema: Schema, parts: tuple[Part, ...], staging: Staging
+) -> list[Publication]:
     target = Target(p.unit.org, p.warehouse.dataset, schema.table)
     wishes = [Wish(part.day, part.content_hash, part.provisional) for part in parts]
     adopted: set[int] = set()
@@ -108,14 +119,14 @@ def _publish_table(p: _Publisher, schema: Schema, parts: tuple[Part, ...]) -> li
             case Submit() as move:
                 changed = tuple(part for part in parts if part.day in move.days)
                 intent = _intend(p, target, schema, changed, move)
-                state = _carry_out(p, schema, changed, intent)
+                state = _carry_out(p, schema, changed, intent, staging)
                 if state is None:
                     continue  # another writer holds the id: the next head shows both intents
                 _record(p, target, Record(intent, head.open, state.error))
                 if state.error is None:
                     return [
                         _loaded(target, intent, part)
-                        if part in changed
+                        if part.day in move.days
                         else _standing(target, head, part, adopted)
                         for part in parts
                     ]
@@ -163,18 +174,16 @@ def _intend(p: _Publisher, target: Target, schema: Schema, changed: Sequence[Par
     return intent
 
 
-def _carry_out(p: _Publisher, schema: Schema, changed: Sequence[Part], intent: Intent) -> JobState | None:
+def _carry_out(
+    p: _Publisher, schema: Schema, changed: Sequence[Part], intent: Intent, staging: Staging
+) -> JobState | None:
     """Run the intent's job to DONE; None when the id turned out to be another writer's."""
     labels = {INTENT_LABEL: intent.id, "manta-run": p.run_id, "manta-attempt": str(p.attempt)}
     if len(changed) == 1:
         return _load(p, schema, changed[0], intent, labels)
-    staging = f"_staging_{schema.table}_{intent.id[:12]}"
-    p.warehouse.create_temporary(staging, like=schema, expires=p.now() + STAGING_LIVES)
-    state = _swap(p, schema, changed, intent, labels, staging)
-    # Not in a finally: with the warehouse away it would only wait once more, and the table expires by itself.
-    p.warehouse.drop(staging)
-    p.at("dropped")
-    return state
+    staging.hold(changed, intent_id=intent.id, labels=labels)
+    p.at("staged")
+    return _swap(p, schema, changed, intent, labels, staging.table)
 
 
 def _load(
@@ -201,8 +210,6 @@ def _swap(
     labels: Mapping[str, str],
     staging: str,
 ) -> JobState | None:
-    _stage(p, schema, changed, staging, labels)
-    p.at("staged")
     days = [part.day for part in changed]
     return _to_done(
         p,
@@ -214,26 +221,6 @@ def _swap(
             labels=labels,
         ),
     )
-
-
-def _stage(
-    p: _Publisher, schema: Schema, changed: Sequence[Part], staging: str, labels: Mapping[str, str]
-) -> None:
-    """Load the changed days into the staging table; its job ids are this intent's alone: repeats are safe."""
-    data = parquet(pa.concat_tables([part.table for part in changed]))
-    for number in range(1, MAX_FAILURES + 1):
-        job_id = f"manta-stage-{labels[INTENT_LABEL]}-{number}"
-        try:
-            state = p.warehouse.load(data, destination=staging, schema=schema, job_id=job_id, labels=labels)
-        except JobExists:
-            state = JobState(job_id, done=False)
-        if not state.done:
-            state = p.warehouse.wait(job_id, timeout_s=JOB_TIMEOUT_S)
-        if state.error is None:
-            return
-        if number == MAX_FAILURES or not isinstance(state.error, TransientError):
-            raise state.error
-        p.warehouse.patience.pause(number)
 
 
 def _to_done(p: _Publisher, intent: Intent, submit: Callable[[], JobState]) -> JobState | None:
@@ -281,18 +268,4 @@ def _standing(target: Target, head: Head, part: Part, adopted: set[int]) -> Publ
         rows=there.rows,
         job_id=there.job_id,
         how="adopted" if there.table_version in adopted else "unchanged",
-    )
-
-
-def swap_statement(schema: Schema, staging: str) -> str:
-    """The transaction that replaces @days by the staging table's rows; the range lets BigQuery prune."""
-    columns = ", ".join(f"`{column.name}`" for column in schema.columns)
-    day = f"`{schema.partition}`"
-    # Names come from the schema file and our own id; values go in as parameters.
-    return (
-        "BEGIN TRANSACTION;\n"
-        f"DELETE FROM `{schema.table}` WHERE {day} BETWEEN @first_day AND @last_day "
-        f"AND {day} IN UNNEST(@days);\n"
-        f"INSERT INTO `{schema.table}` ({columns}) SELECT {columns} FROM `{staging}`;\n"
-        "COMMIT TRANSACTION;"
     )

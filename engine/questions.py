@@ -9,7 +9,6 @@ but for the three views that describe the tenant's own dataset.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +28,7 @@ _NOISE = re.compile(
 _OWN_VIEW = re.compile(rf"(?<![.\w\-])INFORMATION_SCHEMA\s*\.\s*(?:{'|'.join(OWN_VIEWS)})\b", re.IGNORECASE)
 _OUTSIDE = re.compile(r"\b(INFORMATION_SCHEMA|EXTERNAL_QUERY|__TABLES(?:_SUMMARY)?__)\b", re.IGNORECASE)
 _READING = re.compile(r"[\s(]*(?:SELECT|WITH|FROM)\b", re.IGNORECASE)
+_DOING = re.compile(r"^(?:The question|Query question in \S+): ")
 _WIRE = re.compile(r"^(?:\d{3} )?(?:GET|POST) \S+: ")
 
 
@@ -90,28 +90,22 @@ def _refuse_by_dry_run(warehouse: Warehouse, job: Any) -> None:
             fix=ONE_SELECT,
             field="sql",
         )
-    # The client has no property for routines; both lists are parts of the documented resource.
-    statistics: Mapping[str, Any] = job.to_api_repr().get("statistics", {}).get("query", {})
-    reached = [*statistics.get("referencedTables", ()), *statistics.get("referencedRoutines", ())]
-    for found in reached:
-        if (found.get("projectId"), found.get("datasetId")) != (warehouse.project, warehouse.dataset):
-            name = found.get("tableId") or found.get("routineId")
+    # The client has no property for routines, although the resource documents them like the tables.
+    routines = job._properties.get("statistics", {}).get("query", {}).get("referencedRoutines", ())
+    reached = [(table.project, table.dataset_id, table.table_id) for table in job.referenced_tables]
+    reached += [(r.get("projectId"), r.get("datasetId"), r.get("routineId")) for r in routines]
+    for project, dataset, name in reached:
+        if (project, dataset) != (warehouse.project, warehouse.dataset):
             raise UsageError(
-                f"{found.get('datasetId')}.{name} is outside {warehouse.org}'s dataset {warehouse.dataset}.",
+                f"{dataset}.{name} is outside {warehouse.org}'s dataset {warehouse.dataset}.",
                 fix="Ask about the organisation's own tables; their bare names are enough.",
                 field="sql",
             )
 
 
 def _said(error: MantaError) -> MantaError:
-    """BigQuery's own words, without the address of the call."""
-    words = error.message.split(": ", 1)[-1] if error.message.startswith("The question") else error.message
-    words = _WIRE.sub(
-        "",
-        words.removeprefix("Query question").split(": ", 1)[-1]
-        if words.startswith("Query question")
-        else words,
-    )
+    """BigQuery's own words, without what was being done, the call's address and the job's."""
+    words = _WIRE.sub("", _DOING.sub("", error.message))
     words = re.sub(r"\s*(?:Location|Job ID): \S+", "", words).strip().rstrip(".")
     fix = "Correct the statement."
     if isinstance(error, NotFoundError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 
 from engine.ledger import Ledger, Target
 from engine.moves import Record, next_move
@@ -13,16 +13,23 @@ CANCEL_TIMEOUT_S = 600.0
 
 
 def settle(
-    table: str, *, warehouse: Warehouse, ledger: Ledger, now: Callable[[], datetime], cancel: bool
+    table: str,
+    days: Sequence[date],
+    *,
+    warehouse: Warehouse,
+    ledger: Ledger,
+    now: Callable[[], datetime],
+    cancel: bool,
 ) -> bool:
     """Bring the table's open intents to an end; returns whether there was one with a job.
 
+    `days` are the stopped unit's, at least one.
     With `cancel` a running job is asked to stop first. Only DONE decides: a job that won all the same is
     recorded as committed, one that was stopped as failed. An intent without a job stays; the next publisher
     finds and supersedes it.
     """
     target = Target(warehouse.org, warehouse.dataset, table)
-    head = ledger.head(target, ())
+    head = ledger.head(target, days)
     job = warehouse.job(target.job_id(head.version + 1, head.attempt)) if head.open else None
     if job is None:
         return False

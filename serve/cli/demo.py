@@ -1,0 +1,226 @@
+"""`manta demo`: five organisations, fourteen days, two providers, all of it on this machine and made up."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serve.cli import cost, local, runs, stack, summary
+from serve.cli.desk import Desk, desk_of
+from serve.cli.output import count, duration, line, size, state, table
+
+if TYPE_CHECKING:
+    from engine.runs import Run
+    from engine.types import RunRequest
+
+ORGS = (
+    ("acme_corp", "Acme Corporation"),
+    ("blue_harbor", "Blue Harbor Shipping"),
+    ("cobalt_labs", "Cobalt Labs"),
+    ("delta_retail", "Delta Retail"),
+    ("evergreen", "Evergreen Energy"),
+)
+KEYS = {"openai": "sk-admin-sandbox-{org}", "anthropic": "sk-ant-admin-sandbox-{org}"}
+#: Everything that could lead to real data is fixed, whatever the environment and the files say.
+FIXED = {
+    "BIGQUERY_PROJECT": "local",
+    "BIGQUERY_LOCATION": "US",
+    "DATASET_SUFFIX": "local",
+    "META_DATASET": "organizations",
+    "GOOGLE_CREDENTIALS": "anonymous",
+    "TRANSPORT": "plaintext",
+    "KEY_STORE": "file",
+}
+TOP_MODELS = 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command("demo")(demo)
+
+
+def demo(
+    context: typer.Context,
+    down: Annotated[bool, typer.Option("--down", help="Stop the demo's processes; its data stays.")] = False,
+    days: Annotated[int, typer.Option(min=1, max=31, help="Closed days to load.")] = 14,
+    orgs: Annotated[int, typer.Option(min=1, max=50, help="Organisations.")] = 5,
+) -> None:
+    """See everything at work on made-up data.
+
+    A provider sandbox, an embedded BigQuery and Ray, with a data folder and ports of their own: real data
+    never mixes with it. The stack stays up; the second time it is joined and there is nothing to do.
+    """
+    outer = desk_of(context)
+    desk = own_desk(outer)
+    if down:
+        local.stop(desk)
+        return
+    began = desk.now()
+    line(
+        desk.out, f"Manta demo: {orgs} organisations, {days} days, 2 providers; data in {desk.settings.home}"
+    )
+    desk, _ = stack.start(desk, ports=stack.FREE, cpus=None, keep=FIXED, sandbox=True)
+    stack.prepare(desk)
+    slugs = add_orgs(desk, orgs)
+    requests = requests_of(desk, slugs, days=days)
+    line(desk.out, f"  {len(requests)} runs submitted to the supervisor; following them together")
+    accepted = [desk.runs.submit(request, trigger_by="demo")[0] for request in requests]
+    ended = runs.follow_all(desk, accepted, as_json=False)
+    if ended is None:
+        return
+    report(desk, slugs, ended, took=desk.now() - began, prefix=shell_prefix(outer, desk.settings.home))
+    raise typer.Exit(summary.code_of(ended))
+
+
+def own_desk(desk: Desk) -> Desk:
+    """The desk with the demo's own home and nothing of the settings around it."""
+    from engine.settings import Settings, variable
+
+    settings = {variable(name) for name in Settings.model_fields} - {"MANTA_ROOT"}
+    kept = {name: value for name, value in desk.environ.items() if name not in settings}
+    # The addresses are in the demo's stack.env, which only the fixed ones may not override.
+    return desk.at({**kept, **FIXED, "MANTA_ENV": "local", "MANTA_HOME": str(home_of(desk))})
+
+
+def home_of(desk: Desk) -> Path:
+    """MANTA_DEMO_HOME, else .demo in the checkout, else ~/.manta-demo where Manta is installed as a wheel."""
+    if given := desk.environ.get("MANTA_DEMO_HOME"):
+        return Path(given).expanduser().absolute()
+    root = Path(desk.environ.get("MANTA_ROOT") or Path(__file__).resolve().parents[2])
+    return root.absolute() / ".demo" if (root / "pyproject.toml").is_file() else Path.home() / ".manta-demo"
+
+
+def add_orgs(desk: Desk, number: int) -> list[str]:
+    """The demo's organisations with a sandbox key for each provider; what is there stays."""
+    more = [(f"org_{n:02}", f"Organisation {n}") for n in range(len(ORGS) + 1, number + 1)]
+    chosen = [*ORGS, *more][:number]
+    there = {org.slug for org in desk.work.tenants.active()}
+    for slug, name in chosen:
+        if slug in there:
+            continue
+        desk.work.tenants.add(slug, name=name, admin_email=f"admin@{slug.replace('_', '-')}.example")
+    for slug, _ in chosen:
+        stored = {found.provider for found in desk.work.tenants.credentials(slug) if found.is_active}
+        for provider, key in KEYS.items():
+            if provider not in stored:
+                desk.work.tenants.add_credential(slug, provider, key.format(org=slug), name="sandbox")
+    return [slug for slug, _ in chosen]
+
+
+def requests_of(desk: Desk, slugs: Sequence[str], *, days: int) -> list[RunRequest]:
+    """One run per organisation and provider over the last closed days."""
+    from engine.types import RunRequest
+
+    wanted = []
+    for slug in slugs:
+        for path, pipeline in sorted(desk.work.catalog.pipelines.items()):
+            if pipeline.provider in KEYS:
+                last = desk.work.last_closed_day(path, now=desk.now())
+                wanted.append(RunRequest(slug, path, last - timedelta(days=days - 1), last))
+    return wanted
+
+
+def report(desk: Desk, slugs: Sequence[str], ended: Sequence[Run], *, took: timedelta, prefix: str) -> None:
+    """What was loaded, what it cost, how to ask for it again, and what to do next."""
+    since = min(run.request.start for run in ended)
+    until = max(run.request.end for run in ended)
+    line(desk.out)
+    _runs(desk, ended)
+    spent = cost.spent(desk, slugs, since=since, until=until, by=cost.By.MODEL)
+    cost.show(desk, spent, since=since, until=until, by=cost.By.MODEL, top=TOP_MODELS)
+    _numbers(desk, ended, took=took)
+    line(desk.out)
+    line(desk.out, "The same question as SQL, to paste:", style="bold")
+    line(desk.out, f"  {command(prefix, 'query', slugs[0], question(since, until))}")
+    line(desk.out)
+    line(desk.out, f"Ray dashboard  {desk.settings.ray_dashboard}", style="bold")
+    line(desk.out, f"  its token    {command(prefix, 'status', '--token')}")
+    line(desk.out, "Next, with a real key (none of this data comes along):", style="bold")
+    line(desk.out, f"  {program()} up")
+    line(desk.out, f"  {program()} init")
+    line(desk.out, f"Stop the demo  {program()} demo --down", style="bold")
+
+
+def _runs(desk: Desk, ended: Sequence[Run]) -> None:
+    rows = [
+        (
+            run.request.org,
+            run.request.pipeline.split("/")[0],
+            state(run.status),
+            f"{run.tally.units_published}/{run.tally.units_total}",
+            count(run.tally.row_count),
+            count(run.tally.api_calls),
+            count(run.tally.load_jobs),
+        )
+        for run in ended
+    ]
+    columns = ("organisation", "provider", "status", "units", "rows", "calls", "loads")
+    table(desk.out, columns, rows, right=("units", "rows", "calls", "loads"))
+    for run in ended:
+        if run.tally.units_failed or run.error_message:
+            transitions = desk.work.history.transitions(run.request.org, run.id)
+            summary.show_failures(desk, summary.failures(transitions))
+
+
+def _numbers(desk: Desk, ended: Sequence[Run], *, took: timedelta) -> None:
+    tallies = [run.tally for run in ended]
+    loads = sum(tally.load_jobs for tally in tallies)
+    if all(run.status == "SUCCESS" for run in ended) and not loads:
+        line(desk.out, "Nothing to do: every day was there already and none has changed.", style="bold")
+    working = _span([run.start_time for run in ended], [run.end_time for run in ended if run.end_time])
+    line(
+        desk.out,
+        f"{summary.counted(sum(t.row_count for t in tallies), 'row')}, "
+        f"{summary.counted(sum(t.api_calls for t in tallies), 'API call')}, "
+        f"{size(sum(t.api_bytes for t in tallies))} read, {summary.counted(loads, 'load job')}, "
+        f"{duration(working)} of runs, {duration(took)} in all",
+    )
+
+
+def _span(starts: Sequence[datetime], ends: Sequence[datetime]) -> timedelta:
+    return max(ends, default=max(starts)) - min(starts)
+
+
+def question(since: date, until: date) -> str:
+    """The demo's table for one organisation, as SQL."""
+    one = "SELECT provider, model, total_cost FROM {}_cost_daily WHERE usage_date BETWEEN '{}' AND '{}'"
+    both = " UNION ALL ".join(one.format(provider, since, until) for provider in sorted(KEYS))
+    return (
+        f"SELECT provider, model, SUM(total_cost) AS cost FROM ({both}) "
+        "GROUP BY provider, model ORDER BY cost DESC"
+    )
+
+
+def shell_prefix(outer: Desk, home: Path) -> str:
+    """What a pasted command line begins with, so that it meets the demo whatever the shell around it says."""
+    wanted = {"MANTA_ENV": "local", **FIXED}
+    words = [f"MANTA_HOME={shlex.quote(str(home))}"]
+    words += [f"{name}={value}" for name, value in wanted.items() if outer.environ.get(name, value) != value]
+    return " ".join([*words, program()])
+
+
+def command(prefix: str, *arguments: str) -> str:
+    """A complete command line on the demo's data, to paste into a shell."""
+    return " ".join([prefix, *(_quoted(argument) for argument in arguments)])
+
+
+def _quoted(argument: str) -> str:
+    """Double quotes where they do: SQL has single ones inside."""
+    if not any(sign in argument for sign in '"$`\\!'):
+        return f'"{argument}"' if shlex.quote(argument) != argument else argument
+    return shlex.quote(argument)
+
+
+def program() -> str:
+    """How `manta` is called from here."""
+    path = Path(sys.executable).with_name("manta")
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,135 @@
+"""What a command is given: environment, streams, clock, and doors that open when they are first used."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import typer
+
+    from cluster.supervisor import Progress
+    from engine.runs import Run
+    from engine.settings import Settings
+    from engine.types import RunRequest
+    from engine.workplace import Workplace
+
+WIDE = 400
+
+
+class RunDoor(Protocol):
+    """The cluster's supervisor, as a terminal sees it."""
+
+    def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]: ...
+    def progress(self, run_ids: Sequence[str]) -> list[Progress]: ...
+    def cancel(self, org: str, run_id: str) -> Run: ...
+    def health(self) -> Mapping[str, int]: ...
+
+
+# The doors below import inside functions: `manta --help` must not wait for Ray, Polars and Google's clients.
+def _load(environ: Mapping[str, str]) -> Settings:
+    from engine.settings import Settings
+
+    return Settings.load(environ)
+
+
+def _workplace(settings: Settings) -> Workplace:
+    from engine.settings import check_start
+    from engine.workplace import open_workplace
+
+    check_start(settings, api=False)
+    return open_workplace(settings)
+
+
+def _cluster(settings: Settings) -> RunDoor:
+    from cluster.ray_node import LOOPBACK_ONLY
+    from engine.settings import is_loopback
+
+    token = settings.home / "keys" / "ray_token"
+    if settings.ray_address and is_loopback(settings.ray_address) and token.exists():
+        # Ray reads these once, when it is imported: set later they count for nothing.
+        os.environ.update({**LOOPBACK_ONLY, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)})
+    from cluster.client import Client
+
+    return Client(settings)
+
+
+@dataclass
+class Desk:
+    """One call of `manta`. Tests hand in their own streams, clock and doors."""
+
+    environ: Mapping[str, str]
+    stdin: TextIO
+    out: Console
+    err: Console
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+    load: Callable[[Mapping[str, str]], Settings] = _load
+    open: Callable[[Settings], Workplace] = _workplace
+    join: Callable[[Settings], RunDoor] = _cluster
+    warned: set[str] = field(default_factory=set)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of this call; what they leave aside is said once."""
+        settings = self.load(self.environ)
+        for warning in settings.warnings:
+            if warning not in self.warned:
+                self.err.print(f"manta: {warning}", markup=False, highlight=False)
+                self.warned.add(warning)
+        return settings
+
+    @cached_property
+    def work(self) -> Workplace:
+        """Catalog, warehouse, tenants and history."""
+        return self.open(self.settings)
+
+    @cached_property
+    def runs(self) -> RunDoor:
+        """Where runs are submitted and followed."""
+        return self.join(self.settings)
+
+    def at(self, environ: Mapping[str, str]) -> Desk:
+        """The same desk with another environment: the demo's own, or one that has just been started."""
+        return Desk(
+            environ,
+            self.stdin,
+            self.out,
+            self.err,
+            self.now,
+            self.sleep,
+            self.load,
+            self.open,
+            self.join,
+            self.warned,
+        )
+
+    @property
+    def who(self) -> str:
+        """Who runs this, for the run's record."""
+        return self.environ.get("USER") or self.environ.get("LOGNAME") or "command line"
+
+
+def terminal_desk() -> Desk:
+    """The desk of a real call."""
+    return Desk(environ=dict(os.environ), stdin=sys.stdin, out=console(sys.stdout), err=console(sys.stderr))
+
+
+def console(stream: TextIO) -> Console:
+    """A console that fits the terminal; into a file or pipe nothing is cut or wrapped."""
+    return Console(
+        file=stream, width=None if stream.isatty() else WIDE, highlight=False, soft_wrap=not stream.isatty()
+    )
+
+
+def desk_of(context: typer.Context) -> Desk:
+    """The desk of the running command."""
+    return cast("Desk", context.obj)
