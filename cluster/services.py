@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import processes, ray_node
+from engine.errors import ConfigurationError
 
 START_WITHIN_S = {"warehouse": 60.0, "sandbox": 60.0, "ray": 90.0}
 #: From asking a service to end to killing it.
@@ -27,15 +28,8 @@ LOG_LINES = 15
 Ready = Callable[[], Mapping[str, str] | None]
 
 
-class ServiceError(RuntimeError):
-    """A service that cannot be started or used: what is wrong, and the one thing to do about it."""
-
-    def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.message, self.fix = message, fix
-
-    def __str__(self) -> str:
-        return f"{self.message} Fix: {self.fix}" if self.fix else self.message
+class ServiceError(ConfigurationError):
+    """A service that cannot be started or stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,7 @@ def start_ray(home: Path, *, num_cpus: int, object_store_bytes: int, dashboard_p
             )
         except PermissionError as error:
             raise ServiceError(
-                f"Ray's folder cannot be used: {error}.", "Remove it and start again."
+                f"Ray's folder cannot be used: {error}.", fix="Remove it and start again."
             ) from error
 
         def ready() -> Mapping[str, str] | None:
@@ -185,13 +179,13 @@ def _await(service: Service, output: Path, ready: Ready) -> Mapping[str, str]:
         if not lives:
             raise ServiceError(
                 f"The service {service.name} ended while it started.\n{_tail(output, service.log)}",
-                f"Mend what its log says ({service.log}) and start again.",
+                fix=f"Mend what its log says ({service.log}) and start again.",
             )
         time.sleep(processes.POLL_S)
     raise ServiceError(
         f"The service {service.name} did not answer within {START_WITHIN_S[service.name]:.0f} s.\n"
         f"{_tail(output, service.log)}",
-        f"Read {service.log}; on a busy machine, start again.",
+        fix=f"Read {service.log}; on a busy machine, start again.",
     )
 
 
@@ -202,7 +196,7 @@ def _end(home: Path, service: Service) -> None:
     if left := processes.end(leader, _mark(home, service.name), patience_s=PATIENCE_S[service.name]):
         pids = ", ".join(str(one.pid) for one in left)
         raise ServiceError(
-            f"The service {service.name} cannot be stopped: {pids} will not end.", "Kill them."
+            f"The service {service.name} cannot be stopped: {pids} will not end.", fix="Kill them."
         )
 
 
@@ -222,7 +216,7 @@ def _started_by_hand(data_dir: Path, log: Path) -> Service | None:
 def _refuse_busy(what: str, port: int) -> None:
     if port and not processes.port_is_free(port):
         raise ServiceError(
-            f"The {what} port {port} is in use.", "Free it, or choose another (0 takes any free port)."
+            f"The {what} port {port} is in use.", fix="Free it, or choose another (0 takes any free port)."
         )
 
 

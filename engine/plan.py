@@ -103,8 +103,8 @@ def plan(
         skipped=skipped,
         provisional=provisional,
         api_calls=calls * provider.calls_per_window * credentials,
-        # Per table one load; a unit of several days stages first and swaps second.
-        load_jobs=sum(len(tables) * (1 if len(unit.days) == 1 else 2) for unit in units),
+        # Per table one load: one day into its partition, several into staging (the swap is a query job).
+        load_jobs=len(tables) * len(units),
     )
 
 

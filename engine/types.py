@@ -48,7 +48,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do, and what it leaves out and why; the driver takes this very object."""
+    """What a run will do, and what it leaves out and why; the driver takes this very object.
+
+    `api_calls` is the least that it takes: pages, retries and what an answer makes necessary come on top.
+    `load_jobs` is the most: what did not change is not loaded.
+    """
 
     id: str
     request: RunRequest

@@ -66,6 +66,7 @@ def demo(
         desk.out, f"Manta demo: {orgs} organisations, {days} days, 2 providers; data in {desk.settings.home}"
     )
     desk, _ = stack.start(desk, ports=stack.FREE, cpus=None, keep=FIXED, sandbox=True)
+    stop_the_sandbox_clock(desk)
     stack.prepare(desk)
     slugs = add_orgs(desk, orgs)
     requests = requests_of(desk, slugs, days=days)
@@ -76,6 +77,15 @@ def demo(
         return
     report(desk, slugs, ended, took=desk.now() - began, prefix=shell_prefix(outer, desk.settings.home))
     raise typer.Exit(summary.code_of(ended))
+
+
+def stop_the_sandbox_clock(desk: Desk) -> None:
+    """Let it be midnight all day at the sandbox: its late usage would otherwise change days between demos."""
+    import httpx
+
+    midnight = desk.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    clock = httpx.URL(desk.settings.anthropic_base_url).join("/_sandbox/clock")
+    httpx.put(clock, json={"now": midnight.isoformat()}, trust_env=False).raise_for_status()
 
 
 def own_desk(desk: Desk) -> Desk:

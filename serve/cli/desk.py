@@ -123,9 +123,17 @@ def terminal_desk() -> Desk:
     return Desk(environ=dict(os.environ), stdin=sys.stdin, out=console(sys.stdout), err=console(sys.stderr))
 
 
+class Terminal(Console):
+    """A console that leaves a closed pipe to `main.run`: Rich's own would end the process with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise again what Rich is handling."""
+        raise BrokenPipeError
+
+
 def console(stream: TextIO) -> Console:
     """A console that fits the terminal; into a file or pipe nothing is cut or wrapped."""
-    return Console(
+    return Terminal(
         file=stream, width=None if stream.isatty() else WIDE, highlight=False, soft_wrap=not stream.isatty()
     )
 

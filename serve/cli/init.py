@@ -20,6 +20,7 @@ from serve.cli.runs import start_and_follow
 if TYPE_CHECKING:
     from engine.access import Access
     from engine.catalog import Provider
+    from engine.tenants import Org
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +51,7 @@ def init(
     work = desk.work
     work.central.ensure()
     slug = org or _ask(desk, "Organisation (slug, such as acme_corp)", option="--org")
+    there = known_org(desk, slug)
     chosen = provider or _ask(
         desk, f"Provider ({', '.join(sorted(work.catalog.providers))})", option="--provider"
     )
@@ -57,12 +59,13 @@ def init(
         known = ", ".join(sorted(work.catalog.providers))
         raise NotFoundError(f"There is no provider {chosen!r}.", fix=f"Use one of {known}.", field="provider")
     known_provider = work.catalog.providers[chosen]
-    address = email or work.settings.default_admin_email or _ask(desk, "Admin e-mail", option="--email")
+    address = email or (there.admin_email if there else work.settings.default_admin_email)
+    address = check_email(address or _ask(desk, "Admin e-mail", option="--email"))
     _confirm_host(desk, known_provider, yes=yes)
     secret = read_secret(desk, f"{known_provider.display_name} admin key")
     refuse_ordinary(known_provider, secret, base_url=known_provider.base_url(work.settings))
     _say_access(desk, known_provider, asyncio.run(_check(desk, known_provider, secret)))
-    work.tenants.add(slug, name=name or slug, admin_email=address)
+    work.tenants.add(slug, name=name or (there.name if there else slug), admin_email=address)
     line(desk.out, f"Organisation {slug}: tables in {work.settings.dataset(slug)}")
     keep_key(desk, slug, chosen, secret)
     code = _load(desk, slug, chosen, days=days)
@@ -74,6 +77,30 @@ def _ask(desk: Desk, what: str, *, option: str) -> str:
     if not desk.stdin.isatty():
         raise UsageError(f"{option} is missing, and there is no terminal to ask.", fix=f"Give {option}.")
     return str(typer.prompt(what)).strip()
+
+
+def known_org(desk: Desk, slug: str) -> Org | None:
+    """The organisation when it is there already; its name and address then need not be given again.
+
+    Raises UsageError for a slug that cannot be: before a key is asked for, not after it was sent.
+    """
+    from engine.tenants import slug_problem
+
+    if said := slug_problem(slug, desk.settings.root):
+        raise UsageError(f"{said}.", fix="Choose another slug, such as acme_corp.", field="org_slug")
+    try:
+        return desk.work.tenants.get(slug)
+    except NotFoundError:
+        return None
+
+
+def check_email(address: str) -> str:
+    """The address. Raises UsageError when it cannot be one."""
+    from engine.tenants import EMAIL
+
+    if not EMAIL.fullmatch(address):
+        raise UsageError(f"{address!r} is no e-mail address.", fix="Give --email.", field="admin_email")
+    return address
 
 
 def _confirm_host(desk: Desk, provider: Provider, *, yes: bool) -> None:

@@ -51,6 +51,7 @@ def up(
     settings = desk.settings
     line(desk.out, f"manta {settings.env}, data in {settings.home}")
     if not stack.is_embedded(desk):
+        check_start(settings, api=False)
         _confirm(desk, yes=yes)
     desk, _ = stack.start(
         desk, ports=stack.FREE if ports is PortChoice.FREE else stack.Ports(), cpus=cpus, keep={}
@@ -99,8 +100,7 @@ def stop(desk: Desk) -> None:
     from cluster import services
 
     home = desk.settings.home
-    with stack.told():
-        stopped = services.stop(home)
+    stopped = services.stop(home)
     (home / "stack.env").unlink(missing_ok=True)
     for service in stopped:
         line(desk.out, f"  {service.name:<14} stopped (pid {service.pid})")
@@ -153,10 +153,13 @@ def _service(name: str, service: Service | None) -> dict[str, Any]:
 
 def _numbers(desk: Desk) -> tuple[dict[str, int] | None, str]:
     """The coordinator's numbers, or why there are none."""
+    from engine.settings import check_start
+
     try:
+        check_start(desk.settings, api=False)
         return dict(desk.runs.health()), ""
     except MantaError as error:
-        return None, error.message
+        return None, f"{error.message} {error.fix}".strip()
 
 
 def _print_status(

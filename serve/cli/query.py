@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ def query(
         return
     names = found.column_names
     right = [name for name, kind in zip(names, found.schema.types, strict=True) if _is_number(str(kind))]
-    rows = [[_shown(value) for value in row.values()] for row in found.slice(0, ROWS_SHOWN).to_pylist()]
+    rows = [[shown(value) for value in row.values()] for row in found.slice(0, ROWS_SHOWN).to_pylist()]
     table(desk.out, names, rows, right=right)
     if found.num_rows > ROWS_SHOWN:
         line(desk.err, f"manta: {ROWS_SHOWN} of {found.num_rows:,} rows shown; --json prints all")
@@ -52,7 +53,8 @@ def _is_number(kind: str) -> bool:
     return kind.startswith(("int", "decimal", "double", "float"))
 
 
-def _shown(value: Any) -> str | None:
+def shown(value: Any) -> str | None:
+    """A cell of the table; None is SQL's NULL."""
     match value:
         case None:
             return None
@@ -60,5 +62,7 @@ def _shown(value: Any) -> str | None:
             return number_text(value)
         case datetime() | date():
             return str(value)
+        case bool() | list() | dict():
+            return json.dumps(jsonable(value), ensure_ascii=False)
         case _:
             return str(jsonable(value))

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from engine.runs import Run
     from engine.types import RunRequest
 
-#: Finding a run by its id alone asks one organisation after the other.
-ORGS_SEARCHED = 200
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
 OrgOption = Annotated[str | None, typer.Option("--org", help="The run's organisation, where you know it.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -206,16 +204,8 @@ def find(desk: Desk, run_id: str, *, org: str | None) -> Run:
         if (found := history.get(org, run_id)) is None:
             raise NotFoundError(f"{org} has no run {run_id!r}.", fix=f"See manta runs {org}.", field="run_id")
         return found
-    orgs = desk.work.tenants.active()
-    if len(orgs) > ORGS_SEARCHED:
-        raise UsageError(
-            f"There are {len(orgs)} organisations, too many to look for {run_id!r} in.",
-            fix="Name the run's with --org.",
-            field="org",
-        )
-    for one in orgs:
-        if (found := history.get(one.slug, run_id)) is not None:
-            return found
+    if (found := history.find(run_id)) is not None:
+        return found
     raise NotFoundError(f"There is no run {run_id!r}.", fix="List them: manta runs ORG", field="run_id")
 
 

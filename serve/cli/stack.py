@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import ConfigurationError
 from serve.cli.output import count, line
 
 if TYPE_CHECKING:
@@ -33,17 +31,6 @@ class Ports:
 FREE = Ports(0, 0, 0)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What goes wrong with a service becomes an error with a fix."""
-    from cluster.services import ServiceError
-
-    try:
-        yield
-    except ServiceError as error:
-        raise ConfigurationError(error.message, fix=error.fix) from error
-
-
 def is_embedded(desk: Desk) -> bool:
     """Whether this environment's warehouse is the embedded BigQuery."""
     settings = desk.settings
@@ -64,25 +51,24 @@ def start(
     home = settings.home
     before = services.running(home)
     found: dict[str, Service] = {}
-    with told():
-        if sandbox:
-            found["sandbox"] = services.start_sandbox(home)
-        if is_embedded(desk):
-            found["warehouse"] = services.start_warehouse(
-                home, project=settings.bigquery_project, port=ports.rest, grpc_port=ports.grpc
-            )
-            _say(desk, found["warehouse"], before)
-        if settings.env == "local" and not desk.environ.get("RAY_ADDRESS"):
-            found["ray"] = services.start_ray(
-                home,
-                num_cpus=cpus or os.cpu_count() or 1,
-                object_store_bytes=OBJECT_STORE_BYTES,
-                dashboard_port=ports.dashboard,
-            )
-            _say(desk, found["ray"], before)
-        if sandbox:
-            _say(desk, found["sandbox"], before)
-        services.write_environment(home, {**keep, **addresses(found)})
+    if sandbox:
+        found["sandbox"] = services.start_sandbox(home)
+    if is_embedded(desk):
+        found["warehouse"] = services.start_warehouse(
+            home, project=settings.bigquery_project, port=ports.rest, grpc_port=ports.grpc
+        )
+        _say(desk, found["warehouse"], before)
+    if settings.env == "local" and not desk.environ.get("RAY_ADDRESS"):
+        found["ray"] = services.start_ray(
+            home,
+            num_cpus=cpus or os.cpu_count() or 1,
+            object_store_bytes=OBJECT_STORE_BYTES,
+            dashboard_port=ports.dashboard,
+        )
+        _say(desk, found["ray"], before)
+    if sandbox:
+        _say(desk, found["sandbox"], before)
+    services.write_environment(home, {**keep, **addresses(found)})
     return desk.at(desk.environ), found
 
 

@@ -47,7 +47,7 @@ def show_plan(desk: Desk, plan: Plan, *, as_json: bool) -> None:
     line(
         desk.out,
         f"{counted(len(plan.units), 'unit')}, {counted(sum(len(unit.days) for unit in plan.units), 'day')}, "
-        f"{counted(plan.api_calls, 'API call')}, {counted(plan.load_jobs, 'load job')} at most",
+        f"at least {counted(plan.api_calls, 'API call')}, at most {counted(plan.load_jobs, 'load job')}",
     )
     for reason, parts in sorted(skipped(plan).items()):
         line(desk.out, f"  skipped: {counted(len(parts), 'day')} {reason} ({_ranges(parts)})")

@@ -98,7 +98,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         }
         made = Stack(home, environ, sandbox)
         try:
-            up = made.manta("up", "--cpus", "2")
+            up = made.manta("up", "--cpus", "2", "--ports", "free")
             assert up.code == 0, up.err + up.out
             yield made
         finally:

@@ -6,7 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 START_WITHIN_S = 60.0
@@ -51,6 +54,24 @@ class BigQueryServer:
         """SIGKILL, and wait until it is gone."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """Start it again whenever it dies: under many writers DuckLake has been seen to crash (SIGSEGV)."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.1):
+                if self.process.poll() is not None:
+                    self.start()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when that takes too long."""

@@ -230,14 +230,15 @@ def test_random_kills_of_everything(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_eight_publishers_of_one_table(
-    case: Case, children: Children, assert_ledger_true: AssertLedgerTrue
+    case: Case, children: Children, bigquery_server: BigQueryServer, assert_ledger_true: AssertLedgerTrue
 ) -> None:
     crowd = [
         replace(case, days=tuple(range(number % 3, number % 3 + 3)), salt=number + 2, run_id=f"run-{number}")
         for number in range(8)
     ]
 
-    children.begin(*crowd)
+    with bigquery_server.kept_up():
+        children.begin(*crowd)
+        assert children.ends() == [0] * len(crowd)
 
-    assert children.ends() == [0] * len(crowd)
     assert set(assert_ledger_true(SCHEMA)) == {day(number).isoformat() for number in range(5)}

@@ -167,10 +167,10 @@ def test_a_daily_pipeline_has_one_unit_per_day():
 @pytest.mark.parametrize(
     ("longest", "keys", "tables", "calls", "loads"),
     [
-        (31, 1, (USAGE, COST), 11, 4),
-        (31, 3, (USAGE, COST), 33, 4),
+        (31, 1, (USAGE, COST), 11, 2),
+        (31, 3, (USAGE, COST), 33, 2),
         (1, 1, (USAGE, COST), 110, 20),
-        (5, 1, (COST,), 22, 4),
+        (5, 1, (COST,), 22, 2),
     ],
 )
 def test_the_plan_says_what_it_costs(

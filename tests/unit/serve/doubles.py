@@ -90,6 +90,9 @@ class FakeHistory:
     def get(self, org: str, run_id: str) -> Run | None:
         return next((r for r in self.runs if r.id == run_id and r.request.org == org), None)
 
+    def find(self, run_id: str) -> Run | None:
+        return next((r for r in self.runs if r.id == run_id), None)
+
     def latest(self, org: str, *, limit: int) -> list[Run]:
         return [run for run in self.runs if run.request.org == org][:limit]
 
@@ -129,7 +132,7 @@ def a_plan(request: RunRequest) -> Plan:
     length = (request.end - request.start).days + 1
     every = tuple(request.start + timedelta(days=n) for n in range(length))
     unit = Unit(request.org, request.pipeline, every)
-    return Plan("plan1", request, (unit,), {}, frozenset(), api_calls=11, load_jobs=4)
+    return Plan("plan1", request, (unit,), {}, frozenset(), api_calls=11, load_jobs=2)
 
 
 @dataclass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.types import Partition, Plan, RunRequest
-from serve.cli import demo, init
+from serve.cli import demo, init, query
 from serve.cli.desk import Desk
 from serve.cli.main import app, run
 from tests.unit.serve.doubles import NOW, FakeHistory, a_plan, a_run, a_table
@@ -119,6 +121,57 @@ def test_validate_counts_what_is_fine() -> None:
     assert "no problem found" in table.out
 
 
+def test_a_reader_that_has_enough_is_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from serve.cli.main import main; sys.argv[1:] = ['validate']; main()",
+        ],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestStack:
+    """What is missing is said before anything is asked, started or joined."""
+
+    @pytest.mark.parametrize("arguments", [["up"], ["up", "--yes"]])
+    def test_up_names_what_is_missing(self, arguments: list[str], tmp_path: Path) -> None:
+        table = a_table(home=tmp_path, environ={"MANTA_ENV": "prod"})
+        assert run(arguments, table.desk) == 1
+        assert "prod: there is no BigQuery project." in table.err
+        assert "Set BIGQUERY_PROJECT in .env.prod." in table.err
+
+    def test_status_names_what_is_missing(self, tmp_path: Path) -> None:
+        table = a_table(home=tmp_path, environ={"MANTA_ENV": "prod"})
+        assert run(["status"], table.desk) == 1
+        assert "there is no BigQuery project. Set BIGQUERY_PROJECT in .env.prod." in table.out
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, None),
+        (True, "true"),
+        (Decimal("1.50"), "1.5"),
+        (date(2026, 1, 2), "2026-01-02"),
+        ([{"x": 1, "y": None}], '[{"x": 1, "y": null}]'),
+        ({"m": Decimal("0.10")}, '{"m": "0.1"}'),
+        ("True", "True"),
+        (1.5, "1.5"),
+    ],
+)
+def test_an_answer_s_cells_read_as_in_sql_and_json(value: object, shown: str | None) -> None:
+    assert query.shown(value) == shown
+
+
 class TestRun:
     def test_the_default_day_is_the_last_closed_one(self) -> None:
         table = a_table()
@@ -151,7 +204,7 @@ class TestRun:
         table = a_table(plan=plan)
         arguments = ["run", "acme_corp", PIPELINE, "--start", "2026-03-09", "--dry-run"]
         assert run(arguments, table.desk) == 0
-        assert "1 unit, 6 days, 11 API calls, 4 load jobs at most" in table.out
+        assert "1 unit, 6 days, at least 11 API calls, at most 2 load jobs" in table.out
         assert "skipped: 1 day already published (2026-03-08)" in table.out
         assert "not closed yet: 2026-03-14" in table.out
         assert table.runs.submitted == []
