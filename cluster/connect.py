@@ -12,6 +12,8 @@ from engine.errors import ConfigurationError, TransientError
 from engine.settings import Settings, is_loopback
 
 NAMESPACE = "manta"
+# Workers may be spot machines; what every run depends on stays where the cluster's own services are.
+ON_THE_HEAD = {"node:__internal_head__": 0.001}
 
 
 def connect(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from cluster.connect import NAMESPACE, cluster_cpus
+from cluster.connect import NAMESPACE, ON_THE_HEAD, cluster_cpus
 from cluster.slots import Ask, Slots
 from engine.limits import Bucket, Pace, Reading
 from engine.plan import request_key
@@ -178,6 +178,7 @@ def coordinator(settings: Settings, *, capacity: int | None = None) -> ActorHand
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
+        resources=ON_THE_HEAD,
         max_concurrency=1000,
         max_restarts=-1,
         max_task_retries=-1,

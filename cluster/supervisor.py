@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from cluster.connect import NAMESPACE
+from cluster.connect import NAMESPACE, ON_THE_HEAD
 from cluster.coordinator import coordinator
 from cluster.driver import Doors, Drive
 from cluster.flow import RunState
@@ -34,6 +34,9 @@ from engine.workplace import open_workplace
 
 NAME = "manta-supervisor"
 ENDED_KEPT = 200
+# Ray keeps metric series for every task name in the process that submits it, 16 kB a unit and for ever
+# (benchmarks/README.md): names stay readable in the dashboard, the series go.
+WITHOUT_TASK_SERIES = {"RAY_enable_metrics_collection": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class Supervisor:
                 # What it needs is gone, its credential for instance: it ends, and says so.
                 await self._end(replace(run, **_failed(error)))
             else:
-                self._launch(run, plan)
+                told = await asyncio.to_thread(self._work.history.transitions, run.request.org, run.id)
+                self._launch(run, plan, position=told[-1]["position"] if told else 0)
         return len(left)
 
     async def submit(self, request: RunRequest, *, trigger_type: str, trigger_by: str) -> tuple[Run, bool]:
@@ -116,7 +120,7 @@ class Supervisor:
             self._launch(run, plan)
         return self._seen(run), created
 
-    def _launch(self, run: Run, plan: Plan) -> None:
+    def _launch(self, run: Run, plan: Plan, *, position: int = 0) -> None:
         doors = Doors(
             slots=_Slots(self._coordinator, run.id),
             start=lambda unit, attempt: self._start(run, plan, unit, attempt),
@@ -125,7 +129,7 @@ class Supervisor:
             now=lambda: datetime.now(UTC),
             rand=random.random,
         )
-        drive = Drive(run, plan, doors)
+        drive = Drive(run, plan, doors, position=position)
         self._drives[run.id] = drive
         task = asyncio.create_task(self._drive(run, drive))
         self._tasks.add(task)
@@ -235,8 +239,10 @@ def supervisor(settings: Settings) -> ActorHandle[Supervisor]:
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
+        resources=ON_THE_HEAD,
         max_concurrency=1000,
         max_restarts=-1,
         max_task_retries=-1,
+        runtime_env={"env_vars": WITHOUT_TASK_SERIES},
     ).remote(settings.without_secrets())
     return handle

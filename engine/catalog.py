@@ -79,6 +79,7 @@ class PartitionRule(_Model):
 
     grain: Literal["day"] = "day"
     max_days_per_unit: PositiveInt = 1
+    calls_per_window: PositiveInt | None = None
     restatement_days: NonNegativeInt = 0
 
 

@@ -68,6 +68,12 @@ def check_period(since: date, until: date, *, today: date) -> None:
         raise UsageError(
             f"--since {since} is in the future: today is {today}.", fix="Use an earlier day.", field="since"
         )
+    if until - since >= since - date.min:
+        raise UsageError(
+            f"--since {since}: no calendar has an equally long period before it to compare with.",
+            fix="Use a later --since.",
+            field="since",
+        )
 
 
 def spend(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import grpc
@@ -95,6 +97,14 @@ KINDS: dict[type[BaseException], Kind] = {
     ConnectionError: TransientError,
     TimeoutError: TransientError,
 }
+#: An optional package's errors go by their names: it is not imported for them.
+NAMED: dict[str, Kind] = {
+    "google.cloud.storage.exceptions.DataCorruption": TransientError,
+    "google.cloud.storage.exceptions.InvalidResponse": TransientError,
+    "google.cloud.storage.exceptions.InvalidPathError": InternalError,
+}
+#: Whoever has the id of a resumable upload may write in our name, without credentials, for a week.
+_UPLOAD_ID = re.compile(r"(?<=upload_id=)[\w.~%-]+")
 FIXES: dict[Kind, str] = {
     TransientError: "Try again; if it stays, look whether the service is up.",
     Conflict: "Read the state again before the next try.",
@@ -110,18 +120,23 @@ def translate(error: BaseException, doing: str) -> MantaError | None:
         error = _untyped.from_grpc_error(error)
     if isinstance(error, httpx.HTTPStatusError):
         error = _untyped.from_http_status(error.response.status_code, str(error))
-    kind = next((KINDS[ancestor] for ancestor in type(error).__mro__ if ancestor in KINDS), None)
+    kind = next(filter(None, map(_kind, type(error).__mro__)), None)
     if kind is None:
         return None
-    if kind is ConfigurationError and passes(_reason(error), str(error)):
+    timed_out = getattr(error, "code", None) == HTTPStatus.REQUEST_TIMEOUT
+    if timed_out or (kind is ConfigurationError and passes(_reason(error), str(error))):
         kind = TransientError
     said = getattr(error, "message", None) or str(error) or type(error).__name__
-    return kind(f"{doing}: {said}", fix=FIXES[kind])
+    return kind(f"{doing}: {_UPLOAD_ID.sub('...', said)}", fix=FIXES[kind])
 
 
 def passes(reason: str, message: str) -> bool:
     """Say whether a BigQuery error of this reason and text is worth another try."""
     return reason in TRANSIENT_REASONS or any(text in message for text in CONFLICT_TEXTS)
+
+
+def _kind(ancestor: type) -> Kind | None:
+    return KINDS.get(ancestor) or NAMED.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
 
 
 def _reason(error: BaseException) -> str:

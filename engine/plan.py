@@ -95,6 +95,7 @@ def plan(
         for stretch in _stretches(chosen, longest=pipeline.partition.max_days_per_unit)
     )
     calls = sum(ceil(len(unit.days) / provider.days_per_call) for unit in units)
+    each = pipeline.partition.calls_per_window or provider.calls_per_window
     provisional = frozenset(day for day in chosen if day >= today)
     return Plan(
         id=_plan_id(request, units, provisional, ledger, tables),
@@ -102,7 +103,7 @@ def plan(
         units=units,
         skipped=skipped,
         provisional=provisional,
-        api_calls=calls * provider.calls_per_window * credentials,
+        api_calls=calls * each * credentials,
         # Per table one load: one day into its partition, several into staging (the swap is a query job).
         load_jobs=len(tables) * len(units),
     )

@@ -2,8 +2,8 @@
 
 Two guards stand before it runs. BigQuery itself says, in a dry run, what kind of statement it is and which
 tables and routines it reaches, views resolved: anything but one SELECT, and anything outside the tenant's
-dataset, is refused. What a dry run does not list (INFORMATION_SCHEMA, EXTERNAL_QUERY) is refused by its name,
-but for the three views that describe the tenant's own dataset.
+dataset, is refused. What a dry run does not list (INFORMATION_SCHEMA, EXTERNAL_QUERY, functions of the
+embedded engine that read files) is refused by its name, but for the three views of the tenant's own dataset.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ from engine.warehouse import CALL_TIMEOUT_S, Warehouse
 
 OWN_VIEWS = ("TABLES", "COLUMNS", "PARTITIONS")
 ONE_SELECT = "Write one SELECT or WITH statement."
-# Comments and literals go, so that a name in them counts for nothing.
+# Comments and literals go, so that a name in them counts for nothing. Quoted names stay (group 1): where a
+# comment or a literal seems to begin in one, none does, and what comes after it must not be hidden.
 _NOISE = re.compile(
-    r"--[^\n]*|\#[^\n]*|/\*.*?\*/"
-    r"|\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'",
+    r"(`(?:\\.|[^`\\])*`)|--[^\n]*|\#[^\n]*|/\*.*?\*/"
+    r"|\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'",
     re.DOTALL,
 )
 _OWN_VIEW = re.compile(rf"(?<![.\w\-])INFORMATION_SCHEMA\s*\.\s*(?:{'|'.join(OWN_VIEWS)})\b", re.IGNORECASE)
 _OUTSIDE = re.compile(r"\b(INFORMATION_SCHEMA|EXTERNAL_QUERY|__TABLES(?:_SUMMARY)?__)\b", re.IGNORECASE)
+# Functions of DuckDB, to which the embedded BigQuery hands them on: they read files, settings and other
+# tenants' tables, and no dry run lists what they reach. BigQuery itself knows none of them.
+_FOREIGN = re.compile(
+    r"\b(read_\w+|\w+_scan(?:_\w+)?|(?:duckdb|ducklake|parquet|pragma|iceberg|show)_\w+|st_read\w*|shapefile_meta"
+    r"|st_drivers|glob|query|query_table|sniff_csv|json_execute_serialized_sql|show|database_list|database_size"
+    r"|(?:table|storage|metadata)_info|which_secret|current_setting|getvariable|getenv|python_map_function)\s*\(",
+    re.IGNORECASE,
+)
 _READING = re.compile(r"[\s(]*(?:SELECT|WITH|FROM)\b", re.IGNORECASE)
 _DOING = re.compile(r"^(?:The question|Query question in \S+): ")
 _WIRE = re.compile(r"^(?:\d{3} )?(?:GET|POST) \S+: ")
@@ -49,14 +58,23 @@ def ask(warehouse: Warehouse, sql: str) -> pa.Table:
 
 
 def _refuse_by_name(sql: str) -> None:
-    bare = _NOISE.sub(" ", sql)
+    bare = _NOISE.sub(lambda found: found[1] or " ", sql)
     if not _READING.match(bare):
         word = (bare.split() or ["nothing"])[0].upper()
         raise UsageError(
             f"Only statements that read are run; this one begins with {word}.", fix=ONE_SELECT, field="sql"
         )
+    if "\\" in bare:
+        raise UsageError("A quoted name holds an escape.", fix="Write the name itself.", field="sql")
     # Backticks go too, so that quoting hides no name.
-    if outside := _OUTSIDE.search(_OWN_VIEW.sub(" ", bare.replace("`", ""))):
+    unquoted = bare.replace("`", "")
+    if foreign := _FOREIGN.search(unquoted):
+        raise UsageError(
+            f"{foreign[1]} is no function of BigQuery.",
+            fix="Ask about the organisation's own tables.",
+            field="sql",
+        )
+    if outside := _OUTSIDE.search(_OWN_VIEW.sub(" ", unquoted)):
         raise UsageError(
             f"{outside[1].upper()} reaches beyond the organisation's dataset.",
             fix="Of INFORMATION_SCHEMA only "

@@ -28,6 +28,12 @@ from engine.errors import ConfigurationError
 MIN_ROOT_KEY_CHARS = 32
 NAMED = {"env": "MANTA_ENV", "root": "MANTA_ROOT", "home": "MANTA_HOME"}
 STACK_FILE = "stack.env"
+EMULATORS = (
+    "bigquery_emulator_host",
+    "bigquery_storage_emulator_host",
+    "kms_emulator_host",
+    "storage_emulator_host",
+)
 
 
 def variable(field: str) -> str:
@@ -120,6 +126,7 @@ class Settings(BaseSettings):
         default=None, pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$"
     )
     kms_emulator_host: str | None = None
+    storage_emulator_host: str | None = None
     artifact_root: str = Field(default_factory=lambda data: str(data["home"] / "artifacts"))
     ray_address: str | None = None
     ray_dashboard: ProviderUrl | None = None
@@ -199,7 +206,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _open_wires_stay_at_home(self) -> Self:
         unguarded = self.transport == "plaintext" or self.google_credentials == "anonymous"
-        for field in ("bigquery_emulator_host", "bigquery_storage_emulator_host", "kms_emulator_host"):
+        for field in EMULATORS:
             host = getattr(self, field)
             if unguarded and host and not is_loopback(host):
                 raise ValueError(

@@ -211,14 +211,17 @@ def add_lineage(table: pa.Table, schema: Schema, context: Mapping[str, Any]) -> 
     values = {
         "x_org_slug": context["org_slug"],
         "x_pipeline_id": context["pipeline_id"],
-        "x_pipeline_run_date": now.date(),
         "x_run_id": context["run_id"],
         "x_ingested_at": now,
     }
     for column in schema.columns:
-        if column.name not in values:
+        if column.name == "x_pipeline_run_date" and schema.partition in table.column_names:
+            # The day that was processed, not the day of processing: that is in x_ingested_at.
+            filled = table[schema.partition]
+        elif column.name in values:
+            filled = pa.repeat(pa.scalar(values[column.name], column.arrow.type), table.num_rows)
+        else:
             continue
-        filled = pa.repeat(pa.scalar(values[column.name], column.arrow.type), table.num_rows)
         position = table.schema.get_field_index(column.name)
         if position < 0:
             table = table.append_column(column.arrow, filled)

@@ -12,7 +12,7 @@ import polars as pl
 from engine.artifacts import Artifacts
 from engine.catalog import Catalog, Pipeline
 from engine.central import Central
-from engine.clients import Clients, connect, connect_kms
+from engine.clients import Clients, connect, connect_kms, connect_storage
 from engine.errors import ConfigurationError
 from engine.history import RunHistory
 from engine.ledger import Ledger
@@ -115,7 +115,17 @@ class Workplace:
     @cached_property
     def artifacts(self) -> Artifacts:
         """Where the Parquet files of partitions are kept."""
-        return Artifacts(self.settings.artifact_root)
+        s = self.settings
+        return Artifacts(
+            s.artifact_root,
+            connect=lambda: connect_storage(
+                project=s.bigquery_project,
+                host=s.storage_emulator_host,
+                credentials=s.google_credentials,
+                credentials_file=s.google_credentials_file,
+                transport=s.transport,
+            ),
+        )
 
     def today(self, pipeline: Pipeline, *, now: datetime) -> date:
         """The provider's current day, which has not closed."""

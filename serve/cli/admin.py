@@ -20,7 +20,7 @@ MILLION = 1_000_000
 PER_PIECE = ("web_search", "file_search", "code_session", "character", "second", "image")
 
 org_app = typer.Typer(help="Organisations: add, list.", no_args_is_help=True)
-credential_app = typer.Typer(help="Provider keys, encrypted: add, list.", no_args_is_help=True)
+credential_app = typer.Typer(help="Provider keys, encrypted: add, list, off.", no_args_is_help=True)
 prices_app = typer.Typer(help="The price book: sync, show.", no_args_is_help=True)
 
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     org_app.command("list")(org_list)
     credential_app.command("add")(credential_add)
     credential_app.command("list")(credential_list)
+    credential_app.command("off")(credential_off)
     prices_app.command("sync")(prices_sync)
     prices_app.command("show")(prices_show)
     app.add_typer(org_app, name="org")
@@ -164,6 +165,25 @@ def credential_list(context: typer.Context, org: Slug, as_json: AsJson = False) 
         for one in found
     ]
     table(desk.out, ("credential", "provider", "name", "state", "since"), rows)
+
+
+def credential_off(
+    context: typer.Context,
+    org: Slug,
+    credential: Annotated[str, typer.Argument(metavar="CREDENTIAL", help="Its id: manta credential list.")],
+    as_json: AsJson = False,
+) -> None:
+    """Use a credential no more.
+
+    Later runs do without it; what was loaded with it stays until its days are loaded again.
+    """
+    desk = desk_of(context)
+    desk.work.tenants.get(org)
+    desk.work.tenants.deactivate(org, credential)
+    if as_json:
+        json_line(desk.out, {"org_slug": org, "credential_id": credential, "is_active": False})
+        return
+    line(desk.out, f"Credential {credential} of {org} is off.")
 
 
 def prices_sync(

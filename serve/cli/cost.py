@@ -84,7 +84,8 @@ def period(desk: Desk, since: str | None, until: str | None) -> tuple[date, date
 
     today = desk.now().date()
     last = arguments.day(until, option="--until") if until else today - timedelta(days=1)
-    first = arguments.day(since, option="--since") if since else last - timedelta(days=DAYS - 1)
+    earliest = date.fromordinal(max(1, last.toordinal() - DAYS + 1))
+    first = arguments.day(since, option="--since") if since else earliest
     check_period(first, last, today=today)
     return first, last
 
@@ -201,4 +202,6 @@ def _tokens(row: dict[str, Any]) -> str:
     """Unpriced tokens; rows where what is unpriced is not counted in tokens."""
     if row["unpriced_tokens"]:
         return short(row["unpriced_tokens"])
-    return f"{short(row['unpriced_rows'])} rows" if row["unpriced_rows"] else ""
+    if not row["unpriced_rows"]:
+        return ""
+    return f"{short(row['unpriced_rows'])} {'row' if row['unpriced_rows'] == 1 else 'rows'}"

@@ -84,7 +84,7 @@ def known_org(desk: Desk, slug: str) -> Org | None:
 
     Raises UsageError for a slug that cannot be: before a key is asked for, not after it was sent.
     """
-    from engine.tenants import slug_problem
+    from engine.validate import slug_problem
 
     if said := slug_problem(slug, desk.settings.root):
         raise UsageError(f"{said}.", fix="Choose another slug, such as acme_corp.", field="org_slug")

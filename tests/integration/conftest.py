@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from bigquery_server import BigQueryServer
 
 from engine.central import Central
 from engine.clients import Clients, connect
@@ -18,6 +17,7 @@ from engine.content_hash import content_hash
 from engine.ledger import Ledger
 from engine.schemas import Schema, load_schemas
 from engine.warehouse import Warehouse
+from tests.integration.bigquery_server import BigQueryServer
 
 ROOT = Path(os.environ.get("MANTA_ROOT", Path(__file__).resolve().parents[2]))
 BYTES_BILLED = 10**10

@@ -9,8 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import AssertLedgerTrue
-from publish_child import SCHEMA, day, table, unit
 
 from engine.artifacts import Artifacts
 from engine.central import Central
@@ -23,6 +21,8 @@ from engine.publish import SYNC_POINTS, publish
 from engine.schemas import Schema
 from engine.types import Publication
 from engine.warehouse import Warehouse
+from tests.integration.conftest import AssertLedgerTrue
+from tests.integration.publish_child import SCHEMA, day, table, unit
 
 Publish = Callable[..., tuple[Publication, ...]]
 SECOND = Schema.model_validate({**SCHEMA.model_dump(), "table": "second_daily"})
@@ -243,8 +243,8 @@ def test_a_table_without_schema_is_refused(doit: Publish) -> None:
 
 
 def test_artifacts_refuse_what_they_cannot_keep(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="gs://bucket"):
-        Artifacts("gs://bucket/x")
+    with pytest.raises(ConfigurationError, match="s3://bucket"):
+        Artifacts("s3://bucket/x")
     kept = Artifacts(str(tmp_path / "kept"))
     with pytest.raises(NotFoundError):
         kept.read(kept.uri("d", "t", date(2025, 12, 1), "v1:0"))

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bigquery_server import REPOSITORY, BigQueryServer
-from conftest import ROOT, AssertLedgerTrue
-from publish_child import SCHEMA, Case, day, line, run, table
 
 from engine.content_hash import content_hash
 from engine.publish import SYNC_POINTS
 from engine.warehouse import Warehouse
+from tests.integration.bigquery_server import REPOSITORY, BigQueryServer
+from tests.integration.conftest import ROOT, AssertLedgerTrue
+from tests.integration.publish_child import SCHEMA, Case, day, line, run, table
 
 ONE, MANY = (1,), (1, 2, 3)
 ONLY_MANY = {"staged", "dropped"}

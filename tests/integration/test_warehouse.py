@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from publish_child import SCHEMA, day, table
 
 from engine.artifacts import parquet
 from engine.clients import Clients
@@ -17,6 +16,7 @@ from engine.foreign import Conflict
 from engine.jobs import JobExists
 from engine.schemas import Schema
 from engine.warehouse import Warehouse
+from tests.integration.publish_child import SCHEMA, day, table
 
 LABELS = {"manta-intent": "one"}
 

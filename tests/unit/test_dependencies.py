@@ -24,7 +24,10 @@ def test_every_direct_dependency_has_its_reason() -> None:
     }
     assert documented == {
         "Run time": _names(project["project"]["dependencies"]),
-        "Extra `local`": _names(project["project"]["optional-dependencies"]["local"]),
+        **{
+            f"Extra `{extra}`": _names(packages)
+            for extra, packages in project["project"]["optional-dependencies"].items()
+        },
         "Development": _names(project["dependency-groups"]["dev"]),
     }
 

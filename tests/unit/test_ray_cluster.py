@@ -1,9 +1,10 @@
-"""ray-cluster.yaml is one that Ray's launcher takes, closed to the outside, with no unit on the head. Offline."""
+"""ray-cluster.yaml is one that Ray's launcher takes, closed to the outside, no unit on the head. Offline."""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from pathlib import Path
 from string import Template
@@ -33,7 +34,7 @@ VALUES = {
     "MANTA_TOKEN_FOLDER": "/home/me/.manta/cluster",
     "MANTA_ENVIRONMENT": "stage",
 }
-#: Of the local node's environment: what binds to loopback, free ports, our own paths, and what one node needs.
+#: Of the local node's environment: what binds to loopback, free ports, our paths, and what one node needs.
 LOCAL_ONLY = {
     *ray_node.LOOPBACK_ONLY,
     "PATH",
@@ -115,7 +116,12 @@ def test_every_node_has_an_account_of_its_own(config: dict[str, Any]) -> None:
     assert accounts == {"head": VALUES["MANTA_HEAD_ACCOUNT"], "worker": VALUES["MANTA_WORKER_ACCOUNT"]}
 
 
-def test_the_switches_are_those_of_the_local_node(config: dict[str, Any], tmp_path: Path) -> None:
+def test_the_switches_are_those_of_the_local_node(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Importing ray, and tests before this one, leave some in our own environment, which the node inherits.
+    for name in [name for name in os.environ if name.startswith(("RAY_", "POLARS_"))]:
+        monkeypatch.delenv(name)
     node = ray_node._environment(tmp_path / "token", num_cpus=4, dashboard_metrics=1, autoscaler_metrics=2)
     ours = {name for name in node if name.startswith(("RAY_", "POLARS_")) or name.endswith("METRIC_PORT")}
     given = environment(config)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from embedded_server import Server
 from google.cloud import bigquery
+
+from tests.integration.embedded.embedded_server import Server
 
 
 @pytest.fixture(scope="module")

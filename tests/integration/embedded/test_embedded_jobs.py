@@ -14,9 +14,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from embedded_server import DAY, Server, content, load, make_table, rows
 from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
+
+from tests.integration.embedded.embedded_server import DAY, Server, content, load, make_table, rows
 
 
 def _try(client: bigquery.Client, table: str, job_id: str, number: int) -> str:

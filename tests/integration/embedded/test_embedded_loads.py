@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from embedded_server import DAY, NEXT, content, load, make_table, rows
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError
 from google.cloud import bigquery
+
+from tests.integration.embedded.embedded_server import DAY, NEXT, content, load, make_table, rows
 
 
 def test_truncate_replaces_one_partition_only(client: bigquery.Client) -> None:

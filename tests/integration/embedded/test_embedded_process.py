@@ -14,10 +14,11 @@ from pathlib import Path
 import grpc
 import pyarrow as pa
 import pytest
-from embedded_server import DAY, Server, command, content, load, make_table, rows
 from google.cloud import bigquery
 from google.cloud import bigquery_storage_v1 as storage
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+from tests.integration.embedded.embedded_server import DAY, Server, command, content, load, make_table, rows
 
 
 def _refused(data_dir: Path, *arguments: str) -> str:

@@ -11,9 +11,10 @@ import grpc
 import httpx
 import pytest
 import requests
+from google.cloud.storage import exceptions as storage
 
 from engine.errors import ConfigurationError, InternalError, MantaError, NotFoundError, TransientError
-from engine.foreign import Conflict, Patience, mapped, translate
+from engine.foreign import NAMED, Conflict, Patience, mapped, translate
 
 
 def tree(*roots: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -34,6 +35,7 @@ FOREIGN = sorted(
         *declared(auth),
         *declared(httpx._exceptions),
         *declared(requests.exceptions),
+        *declared(storage),
         *tree(google.GoogleAPIError, httpx.HTTPError, httpx.StreamError, requests.RequestException),
     },
     key=lambda kind: f"{kind.__module__}.{kind.__qualname__}",
@@ -70,6 +72,10 @@ def test_every_foreign_exception_is_mapped(kind: type[BaseException]) -> None:
     assert ours.fix
 
 
+def test_what_goes_by_name_is_there() -> None:
+    assert set(NAMED) == {f"{kind.__module__}.{kind.__qualname__}" for kind in declared(storage)}
+
+
 class Dropped(grpc.RpcError):
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.UNAVAILABLE
@@ -96,6 +102,7 @@ def api(status: int, reason: str, message: str = "no") -> Exception:
         (api(403, "rateLimitExceeded"), TransientError),
         (api(403, "accessDenied"), ConfigurationError),
         (api(404, "notFound"), NotFoundError),
+        (api(408, "timeout"), TransientError),
         (api(409, "duplicate"), Conflict),
         (api(412, "conditionNotMet"), Conflict),
         (api(429, "quotaExceeded"), TransientError),

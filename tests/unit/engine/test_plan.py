@@ -180,6 +180,12 @@ def test_the_plan_says_what_it_costs(
     assert (found.api_calls, found.load_jobs) == (calls, loads)
 
 
+def test_a_pipeline_knows_its_calls_better_than_its_provider():
+    of = pipeline()
+    own = of.model_copy(update={"partition": of.partition.model_copy(update={"calls_per_window": 3})})
+    assert planned(request(1, 10), ledger(), own).api_calls == 3
+
+
 def test_nothing_to_do_costs_nothing():
     found = planned(request(1, 3), ledger(1, 2, 3))
     assert (found.units, found.api_calls, found.load_jobs) == ((), 0, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import ConfigurationError
 from engine.secretscan import scan
-from engine.settings import Settings, check_start, is_loopback
+from engine.settings import EMULATORS, Settings, check_start, is_loopback, variable
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT_KEY = "x" * 32
@@ -109,7 +109,7 @@ def test_an_unknown_environment_is_refused(tmp_path: Path) -> None:
         load(tmp_path, {"MANTA_ENV": "production"})
 
 
-@pytest.mark.parametrize("setting", ["BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"])
+@pytest.mark.parametrize("setting", [variable(field) for field in EMULATORS])
 @pytest.mark.parametrize("open_by", [{"TRANSPORT": "tls"}, {"GOOGLE_CREDENTIALS": "adc"}])
 def test_open_wires_to_other_machines_are_refused(
     tmp_path: Path, setting: str, open_by: dict[str, str]

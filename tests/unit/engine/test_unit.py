@@ -45,7 +45,6 @@ SCHEMA = Schema.model_validate(
 LINEAGE = {
     "x_org_slug": "acme",
     "x_pipeline_id": "acme-demo-numbers",
-    "x_pipeline_run_date": NOW.date(),
     "x_run_id": "run-1",
     "x_ingested_at": NOW,
 }
@@ -234,6 +233,15 @@ async def test_lineage_is_the_engines_whatever_a_processor_says(bench: Bench):
         assert {name: row[name] for name in LINEAGE} == LINEAGE
     for name in LINEAGE:
         assert table.schema.field(name) == SCHEMA.arrow.field(name)
+
+
+async def test_the_run_date_of_a_row_is_the_day_that_was_processed(bench: Bench):
+    lying = numbers(1, 2)
+    lying = lying.append_column("x_pipeline_run_date", pa.array([NOW.date()] * 2))
+    await bench.run([step("only")], only=success(numbers=lying))
+    table = bench.published[0]["numbers"]
+    assert table["x_pipeline_run_date"].to_pylist() == table["day"].to_pylist() == lying["day"].to_pylist()
+    assert table.schema.field("x_pipeline_run_date") == SCHEMA.arrow.field("x_pipeline_run_date")
 
 
 def test_lineage_of_a_table_without_rows_has_its_types():

@@ -111,6 +111,10 @@ class FakeTenants:
 
     def __init__(self) -> None:
         self.added: list[tuple[str, str, str]] = []
+        self.off: list[tuple[str, str]] = []
+
+    def deactivate(self, org: str, credential_id: str) -> None:
+        self.off.append((org, credential_id))
 
     def active(self) -> list[Any]:
         return [self.get("acme_corp"), self.get("globex")]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,8 @@ def test_typer_s_own_runner_sees_the_same_tree() -> None:
         (["cost", "acme_corp", "--csv", "--json"], "--csv"),
         (["cost", "acme_corp", "--since", "2026-03-09", "--until", "2026-03-08"], "--until"),
         (["cost", "acme_corp", "--since", "2026-03-16", "--until", "2026-03-17"], "future"),
+        (["cost", "acme_corp", "--since", "0001-01-01"], "no calendar"),
+        (["cost", "acme_corp", "--until", "0001-01-20"], "no calendar"),
         (["query", "nobody", "SELECT 1"], "nobody"),
         (["credential", "add", "nobody", "openai"], "nobody"),
         (["credential", "add", "acme_corp", "openai"], "stdin"),
@@ -362,6 +365,12 @@ class TestSecrets:
         assert table.work.tenants.added == [("acme_corp", "openai", "sk-admin-very-secret")]
         assert "very-secret" not in table.out + table.err
 
+    def test_a_credential_is_turned_off(self) -> None:
+        table = a_table()
+        assert run(["credential", "off", "acme_corp", "cred1"], table.desk) == 0
+        assert table.work.tenants.off == [("acme_corp", "cred1")]
+        assert run(["credential", "off", "nobody", "cred1"], table.desk) == 2
+
     def test_a_key_as_an_argument_is_refused(self) -> None:
         table = a_table()
         assert run(["credential", "add", "acme_corp", "openai", "sk-admin-x"], table.desk) == 2
@@ -375,6 +384,31 @@ class TestSecrets:
             init.refuse_ordinary(openai, key, base_url="https://api.openai.com/v1")
         assert "platform.openai.com" in refused.value.fix  # type: ignore[attr-defined]
         assert key not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("slug", "email", "said"),
+        [
+            ("Bad-Slug", "a@b.example", "no slug"),
+            ("openai", "a@b.example", "openai"),
+            ("initech", "nobody", "no e-mail address"),
+        ],
+    )
+    def test_init_refuses_what_cannot_be_before_the_key_is_read(
+        self, slug: str, email: str, said: str
+    ) -> None:
+        table = a_table(stdin="sk-admin-very-secret\n")
+        table.work.central = SimpleNamespace(ensure=lambda: None)
+        table.work.settings = table.desk.settings
+        given = ["init", "--org", slug, "--provider", "openai", "--email", email, "--yes"]
+        assert run(given, table.desk) == 2
+        assert said in table.err
+        assert table.desk.stdin.readline() == "sk-admin-very-secret\n"
+
+    def test_init_knows_an_organisation_by_its_slug(self) -> None:
+        there = init.known_org(a_table().desk, "acme_corp")
+        assert there is not None
+        assert (there.name, there.admin_email) == ("Acme_Corp", "a@b.example")
+        assert init.known_org(a_table().desk, "initech") is None
 
 
 class TestDemo:
