@@ -44,7 +44,7 @@ def _get(url: str) -> int:
         return error.code
 
 
-@pytest.mark.parametrize("pid", [0, 1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [0, 1, os.getpid(), os.getppid()], ids=["none", "init", "self", "parent"])
 def test_the_family_of_the_whole_machine_is_nobodys(pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     leader = processes.Process(pid, parent=0, session=0, started_ticks=0)
     assert processes.belonging(leader, "no-such-mark") == []

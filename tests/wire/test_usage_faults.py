@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from test_usage_totals import known, sums
+from tests.wire.test_usage_totals import known, sums
 
 from engine.errors import ConfigurationError, CredentialError, DataError, TransientError
 from engine.pages import anthropic, openai
