@@ -24,13 +24,16 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         connect(settings)
+        self._settings = settings.without_secrets()
         self._supervisor: Any = supervisor(settings)
         self._coordinator: Any = coordinator(settings)
 
     def submit(self, request: RunRequest, *, trigger_by: str, trigger_type: str = "cli") -> tuple[Run, bool]:
         """Start a run; returns it and whether it is new. Raises what the supervisor raises."""
         answer: tuple[Run, bool] = self._get(
-            self._supervisor.submit.remote(request, trigger_type=trigger_type, trigger_by=trigger_by)
+            self._supervisor.submit.remote(
+                request, self._settings, trigger_type=trigger_type, trigger_by=trigger_by
+            )
         )
         return answer
 

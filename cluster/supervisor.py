@@ -103,12 +103,16 @@ class Supervisor:
                 await self._end(replace(run, **_failed(error)))
             else:
                 told = await asyncio.to_thread(self._work.history.transitions, run.request.org, run.id)
-                self._launch(run, plan, position=told[-1]["position"] if told else 0)
+                self._launch(run, plan, self._work.settings, position=told[-1]["position"] if told else 0)
         return len(left)
 
-    async def submit(self, request: RunRequest, *, trigger_type: str, trigger_by: str) -> tuple[Run, bool]:
+    async def submit(
+        self, request: RunRequest, settings: Settings, *, trigger_type: str, trigger_by: str
+    ) -> tuple[Run, bool]:
         """Plan the request, put its run on record and start it; returns the run and whether it is new.
 
+        `settings`, without secrets, are the submitter's: the run's units ask the providers where they say. A
+        run that a later incarnation resumes has that one's own.
         Raises UsageError, NotFoundError: whatever can be known to be wrong is refused before a run exists.
         """
         plan = await asyncio.to_thread(self._work.plan, request, now=datetime.now(UTC))
@@ -117,13 +121,13 @@ class Supervisor:
         )
         # Not `created`: the answer that said so may have been lost with a coordinator that was restarted.
         if run.id not in self._drives and run.id not in self._ended:
-            self._launch(run, plan)
+            self._launch(run, plan, settings)
         return self._seen(run), created
 
-    def _launch(self, run: Run, plan: Plan, *, position: int = 0) -> None:
+    def _launch(self, run: Run, plan: Plan, settings: Settings, *, position: int = 0) -> None:
         doors = Doors(
             slots=_Slots(self._coordinator, run.id),
-            start=lambda unit, attempt: self._start(run, plan, unit, attempt),
+            start=lambda unit, attempt: self._start(run, plan, settings, unit, attempt),
             settle=self._settle,
             record=self._record,
             now=lambda: datetime.now(UTC),
@@ -160,10 +164,10 @@ class Supervisor:
         await asyncio.to_thread(self._work.history.save, newer, now=datetime.now(UTC))
         return newer
 
-    def _start(self, run: Run, plan: Plan, unit: Unit, attempt: int) -> RayAttempt:
+    def _start(self, run: Run, plan: Plan, settings: Settings, unit: Unit, attempt: int) -> RayAttempt:
         pipeline = self._work.catalog.pipeline(unit.pipeline)
         task = UnitTask(
-            settings=self._work.settings,
+            settings=settings,
             run_id=run.id,
             unit=unit,
             attempt=attempt,

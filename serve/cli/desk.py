@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from engine.workplace import Workplace
 
 WIDE = 400
+CONNECT_S = 2.0
 
 
 class RunDoor(Protocol):
@@ -46,13 +49,35 @@ def _workplace(settings: Settings) -> Workplace:
     from engine.workplace import open_workplace
 
     check_start(settings, api=False)
+    _refuse_dead("The embedded BigQuery", settings.bigquery_emulator_host)
     return open_workplace(settings)
+
+
+def _refuse_dead(what: str, address: str | None) -> None:
+    """A local service that is not there is said at once; clients would wait for it for minutes.
+
+    Raises TransientError.
+    """
+    from engine.errors import TransientError
+    from engine.settings import is_loopback
+
+    if address is None or not is_loopback(address):
+        return
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise TransientError(
+            f"{what} at {address} does not answer ({error.strerror or type(error).__name__}).",
+            fix="See `manta status`; `manta up` (or `manta demo`) starts it again.",
+        ) from error
 
 
 def _cluster(settings: Settings) -> RunDoor:
     from cluster.ray_node import LOOPBACK_ONLY
     from engine.settings import is_loopback
 
+    _refuse_dead("The Ray cluster", settings.ray_address)
     token = settings.home / "keys" / "ray_token"
     if settings.ray_address and is_loopback(settings.ray_address) and token.exists():
         # Ray reads these once, when it is imported: set later they count for nothing.

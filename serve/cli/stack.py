@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from serve.cli.output import count, line
 
@@ -50,6 +51,12 @@ def start(
     settings = desk.settings
     home = settings.home
     before = services.running(home)
+    # Actors that outlived a dead warehouse know it by its address: it comes back where it was.
+    ports = Ports(
+        rest=ports.rest or _port(settings.bigquery_emulator_host),
+        grpc=ports.grpc or _port(settings.bigquery_storage_emulator_host),
+        dashboard=ports.dashboard,
+    )
     found: dict[str, Service] = {}
     if sandbox:
         found["sandbox"] = services.start_sandbox(home)
@@ -70,6 +77,14 @@ def start(
         _say(desk, found["sandbox"], before)
     services.write_environment(home, {**keep, **addresses(found)})
     return desk.at(desk.environ), found
+
+
+def _port(address: str | None) -> int:
+    """The port of an earlier start, while it is free; else 0, which is any."""
+    from cluster.processes import port_is_free
+
+    port = urlsplit(address if address and "//" in address else f"//{address or ''}").port or 0
+    return port if port and port_is_free(port) else 0
 
 
 def addresses(found: Mapping[str, Service]) -> dict[str, str]:

@@ -169,6 +169,7 @@ def test_the_warehouse_may_be_away_for_half_a_minute(stack: Stack, client: Clien
     assert len(_content(stack, org)) == 3
 
 
+@pytest.mark.slow
 def test_one_tenants_long_run_does_not_hold_up_another(stack: Stack, client: Client) -> None:
     long, short = (
         stack.org("monolith", providers=("anthropic",)),

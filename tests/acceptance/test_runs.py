@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from sandbox.server import running
 from tests.acceptance.conftest import ANTHROPIC, OPENAI, STARTED, Stack, closed_days
 
 EMPTY = "SELECT COUNT(*) AS n FROM org_meta_partitions WHERE org_slug = @org_slug AND state = 'COMMITTED'"
@@ -144,6 +145,29 @@ def test_faults_that_pass_leave_no_trace(stack: Stack) -> None:
         "query", org, "SELECT SUM(output_tokens) AS tokens FROM anthropic_usage_daily_raw", "--json"
     )
     assert asked.lines[0]["tokens"] == known["counts"]["messages"]["output_tokens"]
+
+
+def test_a_run_asks_the_server_its_own_environment_names(stack: Stack) -> None:
+    """Any server that speaks the documented API will do, also one that answers in another style."""
+    org = stack.org("globodyne", providers=("anthropic",))
+    with running(seed=99, style="nulls") as other:
+        ran = stack.manta("run", org, ANTHROPIC, "--json", ANTHROPIC_BASE_URL=other.anthropic_url)
+        asked = other.state.seen.all(org=org)
+
+    assert ran.code == 0, ran.err
+    assert len(asked) == ran.lines[-1]["tally"]["api_calls"] > 0
+    assert not stack.sandbox.state.seen.all(org=org)
+
+
+def test_services_that_are_not_there_are_said_at_once(stack: Stack) -> None:
+    org = stack.org("umbrella")
+
+    for variable in ("BIGQUERY_EMULATOR_HOST", "RAY_ADDRESS"):
+        dead = "http://127.0.0.1:9" if variable.startswith("BIG") else "127.0.0.1:9"
+        answer = stack.manta("run", org, ANTHROPIC, timeout_s=30, **{variable: dead})
+        assert answer.code == 1
+        assert "127.0.0.1:9 does not answer" in answer.err
+        assert "manta up" in answer.err
 
 
 @pytest.mark.parametrize(

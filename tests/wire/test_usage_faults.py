@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from tests.wire.test_usage_totals import known, sums
 
 from engine.errors import ConfigurationError, CredentialError, DataError, TransientError
 from engine.pages import anthropic, openai
 from sandbox.server import Sandbox
+from tests.wire.test_usage_totals import known, sums
 
 DAYS = tuple(date(2026, 10, 1) + timedelta(n) for n in range(4))
 METRICS = {"openai": openai.METRICS, "anthropic": anthropic.METRICS}
