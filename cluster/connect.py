@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from cluster.ray_node import prepare_client
 from engine.errors import ConfigurationError, TransientError
@@ -47,3 +49,24 @@ def cluster_cpus() -> float:
     """CPUs of all nodes that are up."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("CPU", 1.0)
+
+
+def standing[T](kind: type[T], name: str, *arguments: object, **options: object) -> ActorHandle[T]:
+    """The cluster's one actor of that name, started when there is none: detached, on the head, restarted.
+
+    Calls are repeated when it dies, so its methods bear being called twice.
+    """
+    actor: Any = ray.remote(kind)
+    handle: ActorHandle[T] = actor.options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        resources=ON_THE_HEAD,
+        max_concurrency=1000,
+        max_restarts=-1,
+        max_task_retries=-1,
+        **options,
+    ).remote(*arguments)
+    return handle

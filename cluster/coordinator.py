@@ -13,12 +13,10 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-import ray
 from ray.actor import ActorHandle
 
-from cluster.connect import NAMESPACE, ON_THE_HEAD, cluster_cpus
+from cluster.connect import cluster_cpus, standing
 from cluster.slots import Ask, Slots
 from engine.limits import Bucket, Pace, Reading
 from engine.plan import request_key
@@ -171,16 +169,4 @@ class Coordinator:
 def coordinator(settings: Settings, *, capacity: int | None = None) -> ActorHandle[Coordinator]:
     """The cluster's coordinator, started when there is none."""
     slots = capacity or SLOTS_PER_CPU * max(1, int(cluster_cpus())) + SPARE_SLOTS
-    actor: Any = ray.remote(Coordinator)
-    handle: ActorHandle[Coordinator] = actor.options(
-        name=NAME,
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        resources=ON_THE_HEAD,
-        max_concurrency=1000,
-        max_restarts=-1,
-        max_task_retries=-1,
-    ).remote(settings.without_secrets(), slots)
-    return handle
+    return standing(Coordinator, NAME, settings.without_secrets(), slots)

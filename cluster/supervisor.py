@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from cluster.connect import NAMESPACE, ON_THE_HEAD
+from cluster.connect import standing
 from cluster.coordinator import coordinator
 from cluster.driver import Doors, Drive
 from cluster.flow import RunState
@@ -236,17 +236,6 @@ def _failed(error: Exception) -> dict[str, Any]:
 
 def supervisor(settings: Settings) -> ActorHandle[Supervisor]:
     """The cluster's supervisor, started when there is none."""
-    actor: Any = ray.remote(Supervisor)
-    handle: ActorHandle[Supervisor] = actor.options(
-        name=NAME,
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        resources=ON_THE_HEAD,
-        max_concurrency=1000,
-        max_restarts=-1,
-        max_task_retries=-1,
-        runtime_env={"env_vars": WITHOUT_TASK_SERIES},
-    ).remote(settings.without_secrets())
-    return handle
+    return standing(
+        Supervisor, NAME, settings.without_secrets(), runtime_env={"env_vars": WITHOUT_TASK_SERIES}
+    )

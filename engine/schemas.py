@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import yaml
 from google.cloud import bigquery
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-
-from engine.errors import ConfigurationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
 # BigQuery's own types as the Storage and Parquet paths return them: NUMERIC has 38 digits, 9 after the point.
 ARROW_TYPES: dict[str, pa.DataType] = {
@@ -93,26 +89,3 @@ class Schema(BaseModel):
     def hashed(self) -> tuple[Column, ...]:
         """The columns a partition's content hash covers: lineage says who loaded a row, not what it is."""
         return tuple(c for c in self.columns if not c.name.startswith("x_") or c.name == "x_credential_id")
-
-
-def load_schema(path: Path) -> Schema:
-    """Read one schema file.
-
-    Raises ConfigurationError naming file, field and problem.
-    """
-    try:
-        schema = Schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ConfigurationError(f"{path}: {error}", fix="Correct the schema file.") from error
-    if schema.table != path.stem:
-        raise ConfigurationError(
-            f"{path}: table: is {schema.table!r} but the file is named {path.stem!r}.",
-            fix="Make the two agree.",
-        )
-    return schema
-
-
-def load_schemas(root: Path) -> dict[str, Schema]:
-    """Read every schema under `root`/configs/system/schemas, by table name."""
-    found = [load_schema(path) for path in sorted((root / "configs" / "system" / "schemas").glob("*.yml"))]
-    return {schema.table: schema for schema in found}

@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine.catalog import Catalog
 from engine.central import Central
 from engine.clients import Clients, connect
 from engine.content_hash import content_hash
 from engine.ledger import Ledger
-from engine.schemas import Schema, load_schemas
+from engine.schemas import Schema
 from engine.warehouse import Warehouse
 from tests.integration.bigquery_server import BigQueryServer
 
@@ -45,7 +46,7 @@ def clients(bigquery_server: BigQueryServer) -> Clients:
 
 @pytest.fixture(scope="session")
 def schemas() -> dict[str, Schema]:
-    return load_schemas(ROOT)
+    return dict(Catalog.load(ROOT).schemas)
 
 
 @pytest.fixture(scope="session")

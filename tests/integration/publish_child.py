@@ -19,11 +19,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from engine.artifacts import Artifacts
+from engine.catalog import Catalog
 from engine.central import Central
 from engine.clients import connect
 from engine.ledger import Ledger
 from engine.publish import publish
-from engine.schemas import Schema, load_schemas
+from engine.schemas import Schema
 from engine.types import Publication, Unit
 from engine.warehouse import Warehouse
 
@@ -111,7 +112,7 @@ def run(case: Case, *, at: Callable[[str], None] | None = None) -> tuple[Publica
         credentials="anonymous",
         transport="plaintext",
     )
-    central = Central(clients, schemas=load_schemas(Path(case.root)), maximum_bytes_billed=10**10)
+    central = Central(clients, schemas=Catalog.load(Path(case.root)).schemas, maximum_bytes_billed=10**10)
     warehouse = Warehouse(clients, org=case.org, dataset=f"{case.org}_local", maximum_bytes_billed=10**10)
     return publish(
         unit(case.org, case.days),

@@ -254,6 +254,21 @@ def test_artifacts_refuse_what_they_cannot_keep(tmp_path: Path) -> None:
         blocked.store(blocked.uri("d", "t", date(2025, 12, 1), "v1:0"), b"x")
 
 
+def test_a_disk_without_space_is_named_with_the_fix(tmp_path: Path) -> None:
+    kept = Artifacts(str(tmp_path), token=lambda: "t")
+    uri = kept.uri("d", "t", date(2025, 12, 1), "v1:0")
+    place = Path(uri)
+    place.parent.mkdir(parents=True)
+    # The kernel itself answers ENOSPC: what is written beside the artifact's place goes to a full device.
+    place.with_name(f".{place.name}.t").symlink_to("/dev/full")
+
+    with pytest.raises(TransientError, match="No space left on device") as told:
+        kept.store(uri, b"x" * 5000)
+
+    assert str(tmp_path) in told.value.fix
+    assert list(place.parent.iterdir()) == []
+
+
 def test_a_full_disk_says_where_and_leaves_no_litter(tmp_path: Path) -> None:
     # /dev/full cannot stand in for a folder: the process's own file size limit makes the write fail.
     import resource

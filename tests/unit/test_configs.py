@@ -10,7 +10,6 @@ import pytest
 import processors
 from engine.catalog import Catalog
 from engine.errors import ConfigurationError, NotFoundError
-from engine.schemas import load_schemas
 from engine.validate import validate
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -65,10 +64,6 @@ def test_every_amount_and_count_is_checked(catalog: Catalog, path: str) -> None:
         assert numbers - checked == set()
         if "total_cost" in numbers:
             assert any(check.kind == "sum" and check.total == "total_cost" for check in output.checks)
-
-
-def test_both_ways_of_reading_schemas_agree(catalog: Catalog) -> None:
-    assert load_schemas(CHECKOUT) == catalog.schemas
 
 
 def test_every_processor_file_has_an_engine() -> None:

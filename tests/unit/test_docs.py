@@ -13,11 +13,12 @@ import typer
 import yaml
 
 from engine import publish
+from engine.catalog import Catalog
 from engine.ledger import State
 from engine.prices.files import OverrideFile, PriceFile
 from engine.prices.overrides import overrides
 from engine.prices.sources import cards
-from engine.schemas import Schema, load_schemas
+from engine.schemas import Schema
 from serve.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 }
-SCHEMAS = load_schemas(ROOT)
+SCHEMAS = Catalog.load(ROOT).schemas
 TREE: Any = typer.main.get_command(app)
 HELP = {"--help", "-h"}
 #: Folders of the checkout by which a name in backticks is known to be a path of ours.

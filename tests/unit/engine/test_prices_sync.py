@@ -11,11 +11,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from engine.catalog import Catalog
 from engine.errors import ConfigurationError
 from engine.prices.cards import RateCard
 from engine.prices.sources import cards
 from engine.prices.sync import ROWS, book_from_rows, pending
-from engine.schemas import load_schema
 
 ROOT = Path(__file__).parents[3]
 T1, T2, T3 = (datetime(2026, 11, day, tzinfo=UTC) for day in (1, 2, 3))
@@ -27,7 +27,7 @@ EMPTY = ROWS.empty_table()
 
 
 def test_the_rows_are_the_schema_file() -> None:
-    expected = load_schema(ROOT / "configs/system/schemas/model_prices.yml").arrow
+    expected = Catalog.load(ROOT).schemas["model_prices"].arrow
     assert ROWS.equals(expected, check_metadata=False)
 
 

@@ -11,16 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from engine.catalog import Catalog
 from engine.errors import DataError
 from engine.prices.book import PriceBook
 from engine.prices.costs import costs
 from engine.prices.money import GROUPS, Priced
 from engine.prices.sources import cards
-from engine.schemas import load_schema
 from processors.anthropic.cost import MODEL, get_engine
 
 ROOT = Path(__file__).parents[3]
-SCHEMAS = ROOT / "configs" / "system" / "schemas"
 LATE = date(2026, 10, 15)
 
 
@@ -30,7 +29,7 @@ def book() -> PriceBook:
 
 
 def priced(*rows: dict[str, Any]) -> tuple[pa.Table, Priced]:
-    schema = load_schema(SCHEMAS / "anthropic_usage_daily_raw.yml").arrow
+    schema = Catalog.load(ROOT).schemas["anthropic_usage_daily_raw"].arrow
     standard = {"service_tier": "standard", "context_window": "0-200k", "inference_geo": "global"}
     given = [{"usage_date": LATE, "x_credential_id": "c1", **standard, **row} for row in rows]
     return costs(get_engine().model, pa.Table.from_pylist(given, schema=schema), book())
@@ -121,7 +120,7 @@ def test_a_negative_count_names_column_and_row() -> None:
 
 def test_the_table_is_the_schema_without_lineage() -> None:
     table, _ = priced({"model": "claude-opus-5", "uncached_input_tokens": 1})
-    schema = load_schema(SCHEMAS / "anthropic_cost_daily.yml").arrow
+    schema = Catalog.load(ROOT).schemas["anthropic_cost_daily"].arrow
     expected = [f for f in schema if not f.name.startswith("x_") or f.name == "x_credential_id"]
     assert {f.name: f.type for f in expected} == {f.name: f.type for f in table.schema}
     assert MODEL.cost_table == "anthropic_cost_daily"

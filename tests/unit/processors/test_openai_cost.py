@@ -12,15 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from engine.catalog import Catalog
 from engine.errors import ConfigurationError, DataError
 from engine.prices.book import PriceBook
 from engine.prices.money import GROUPS
 from engine.prices.sources import cards
-from engine.schemas import load_schema
 from processors.openai.cost import COMPONENTS, get_engine
 
 ROOT = Path(__file__).parents[3]
-SCHEMAS = ROOT / "configs" / "system" / "schemas"
 LATE = date(2026, 10, 15)
 
 
@@ -36,7 +35,7 @@ class Log:
 
 def usage(*rows: dict[str, Any]) -> pa.Table:
     lineage = {"x_org_slug", "x_pipeline_id", "x_pipeline_run_date", "x_run_id", "x_ingested_at"}
-    schema = load_schema(SCHEMAS / "openai_usage_daily_raw.yml").arrow
+    schema = Catalog.load(ROOT).schemas["openai_usage_daily_raw"].arrow
     fields = [field for field in schema if field.name not in lineage]
     given = [{"endpoint": "completions", "usage_date": LATE, "x_credential_id": "c1", **row} for row in rows]
     return pa.Table.from_pylist(given, schema=pa.schema(fields))
@@ -221,7 +220,7 @@ async def test_the_table_is_the_schema_without_lineage_and_keeps_keys_unique() -
         for n in range(9)
     ]
     table = (await priced(*rows))["tables"]["openai_cost_daily"]
-    schema = load_schema(SCHEMAS / "openai_cost_daily.yml")
+    schema = Catalog.load(ROOT).schemas["openai_cost_daily"]
     expected = [f for f in schema.arrow if not f.name.startswith("x_") or f.name == "x_credential_id"]
     assert {f.name: f.type for f in expected} == {f.name: f.type for f in table.schema}
     keys = [tuple(found[name] for name in schema.key) for found in table.to_pylist()]

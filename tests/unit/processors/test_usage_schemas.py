@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine.catalog import Catalog
 from engine.pages import anthropic, openai
-from engine.schemas import load_schema
 
-SCHEMAS = Path(__file__).parents[3] / "configs" / "system" / "schemas"
+ROOT = Path(__file__).parents[3]
 #: Added by the unit, not by a processor.
 ADDED = {"x_org_slug", "x_pipeline_id", "x_pipeline_run_date", "x_run_id", "x_ingested_at"}
 
@@ -25,7 +25,7 @@ ADDED = {"x_org_slug", "x_pipeline_id", "x_pipeline_run_date", "x_run_id", "x_in
 def test_arrow_is_the_schema_file_without_the_units_lineage(
     table: str, arrow: pa.Schema, key: tuple[str, ...]
 ) -> None:
-    schema = load_schema(SCHEMAS / f"{table}.yml")
+    schema = Catalog.load(ROOT).schemas[table]
     described = [field for field in schema.arrow if field.name not in ADDED]
     assert list(arrow) == described
     assert schema.key == key
