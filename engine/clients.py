@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from google.oauth2 import service_account
 
 from engine.errors import ConfigurationError
 from engine.foreign import mapped
+from engine.settings import is_loopback
 
 Credentials = Literal["adc", "anonymous", "file"]
 Transport = Literal["tls", "plaintext"]
@@ -184,20 +184,10 @@ def _from_file(file: Path | None) -> Any:
 
 def _refuse_unless_loopback(transport: str, credentials: str, **hosts: str | None) -> None:
     for setting, host in hosts.items():
-        if host is None or not _is_loopback(host):
+        if host is None or not is_loopback(host):
             risky = "plaintext transport" if transport == "plaintext" else f"{credentials} credentials"
             raise ConfigurationError(
                 f"{setting}: {risky} to {host or 'googleapis.com'}, which is not this machine.",
                 fix="Use tls with adc or file credentials, or an address on 127.0.0.1.",
                 field=setting.lower(),
             )
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(host if "//" in host else f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
