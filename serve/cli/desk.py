@@ -74,14 +74,7 @@ def _refuse_dead(what: str, address: str | None) -> None:
 
 
 def _cluster(settings: Settings) -> RunDoor:
-    from cluster.ray_node import LOOPBACK_ONLY
-    from engine.settings import is_loopback
-
     _refuse_dead("The Ray cluster", settings.ray_address)
-    token = settings.home / "keys" / "ray_token"
-    if settings.ray_address and is_loopback(settings.ray_address) and token.exists():
-        # Ray reads these once, when it is imported: set later they count for nothing.
-        os.environ.update({**LOOPBACK_ONLY, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)})
     from cluster.client import Client
 
     return Client(settings)
