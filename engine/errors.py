@@ -3,10 +3,14 @@
 MantaError
   + ConfigurationError      the tenant's or operator's to mend; never retried
   |   + UsageError          a wrong argument or request: refused before anything starts
+  |   |   + StateError      a right request at the wrong time: the thing is in another state
   |   + NotFoundError       a named thing that does not exist
   |   + CredentialError     the provider refuses the key
   |   + DataError           the provider's answer breaks its own contract (negative tokens, wrong type)
   |   + AuditError          a check on a table failed; nothing was published
+  + AuthenticationError     nobody known asks
+  + ForbiddenError          somebody known asks for what is not theirs
+  + LimitError              too much at once or in all: later, as `retry_after` says
   + TransientError          worth another try: 429, 5xx, timeouts, a warehouse that is away
   + InternalError           ours to mend; retried, then quarantined
 """
@@ -14,7 +18,7 @@ MantaError
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class MantaError(Exception):
@@ -37,7 +41,7 @@ class MantaError(Exception):
 
 
 def _rebuild(kind: type[MantaError], message: str, state: dict[str, Any]) -> MantaError:
-    error = kind(message)
+    error = kind.__new__(kind, message)
     error.__dict__.update(state)
     return error
 
@@ -52,6 +56,12 @@ class UsageError(ConfigurationError):
     """A wrong argument or request."""
 
     code = "usage"
+
+
+class StateError(UsageError):
+    """What is asked cannot be done to a thing in its present state: cancelling a run that has ended."""
+
+    code = "conflict"
 
 
 class NotFoundError(ConfigurationError):
@@ -87,6 +97,32 @@ class TransientError(MantaError):
         self, message: str, *, fix: str = "", field: str | None = None, retry_after: timedelta | None = None
     ) -> None:
         super().__init__(message, fix=fix, field=field)
+        self.retry_after = retry_after
+
+
+class AuthenticationError(MantaError):
+    """No key, or one that is unknown, revoked or expired."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(MantaError):
+    """A valid key that may not do this: another organisation's, a missing scope, a suspended organisation."""
+
+    code = "forbidden"
+
+
+LimitKind = Literal[
+    "rate_limited", "failed_attempts", "daily_quota", "monthly_quota", "concurrent_runs", "too_many_runs"
+]
+
+
+class LimitError(MantaError):
+    """A limit is reached; `kind` says which and becomes the `code`."""
+
+    def __init__(self, message: str, *, kind: LimitKind, retry_after: timedelta, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        vars(self)["code"] = kind
         self.retry_after = retry_after
 
 

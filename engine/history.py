@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, cast
 
+from engine.audit import Audit
 from engine.central import Central
-from engine.runs import TERMINAL, Run, Tally, Transition
+from engine.runs import TERMINAL, Origin, Run, Tally, Transition
 from engine.types import Outcome, Policy, RunRequest
 
 RUNS, TRANSITIONS, STEPS, FINDINGS = (
@@ -26,34 +27,13 @@ class RunHistory:
     def __init__(self, central: Central) -> None:
         self._central = central
 
-    def save(self, run: Run, *, now: datetime) -> None:
+    def save(self, run: Run, *, now: datetime, audit: Audit | None = None) -> None:
         """Append the run's present state; its caller has raised `version`."""
-        request = run.request
-        tally = {f.name: getattr(run.tally, f.name) for f in fields(Tally)}
-        row: dict[str, object] = {
-            "org_slug": request.org,
-            "pipeline_logging_id": run.id,
-            "version": run.version,
-            "sequence": run.sequence,
-            "request_key": run.request_key,
-            "pipeline_id": run.pipeline_id,
-            "pipeline": request.pipeline,
-            "status": run.status,
-            "policy": request.policy,
-            "start_date": request.start,
-            "end_date": request.end,
-            "parameters": json.dumps(dict(request.variables), sort_keys=True, default=str),
-            "trigger_type": run.trigger_type,
-            "trigger_by": run.trigger_by,
-            "plan_id": run.plan_id,
-            **tally,
-            "error_code": run.error_code,
-            "error_message": run.error_message,
-            "start_time": run.start_time,
-            "end_time": run.end_time,
-            "written_at": now,
-        }
-        self._central.append(RUNS, [row])
+        self._central.append(RUNS, [_run_row(run, now, audit=audit)])
+
+    def accept(self, runs: Sequence[tuple[Run, Origin]], *, now: datetime) -> None:
+        """Append the first rows of new runs, all in one request, each with where it came from."""
+        self._central.append(RUNS, [_run_row(run, now, origin=origin) for run, origin in runs])
 
     def record(
         self, run: Run, transitions: Sequence[Transition], outcomes: Sequence[Outcome], *, now: datetime
@@ -84,19 +64,65 @@ class RunHistory:
         """The organisation's runs, newest first."""
         return self._runs(org, "TRUE", {}, limit=limit)
 
-    def same_request(self, org: str, request_key: str) -> list[Run]:
-        """Every run of one request, newest first."""
-        return self._runs(org, "request_key = @request_key", {"request_key": request_key}, limit=1000)
+    def page(
+        self,
+        org: str,
+        *,
+        pipeline: str | None = None,
+        status: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        before: int | None = None,
+        limit: int = 20,
+    ) -> list[Run]:
+        """The organisation's runs, newest first, behind sequence `before`.
+
+        `since` and `until` bound the UTC day a run was accepted on, both included.
+        """
+        wanted: dict[str, tuple[str, object]] = {
+            "pipeline = @pipeline": ("pipeline", pipeline),
+            "DATE(start_time) >= @since": ("since", since),
+            "DATE(start_time) <= @until": ("until", until),
+            "sequence < @before": ("before", before),
+        }
+        given = {text: pair for text, pair in wanted.items() if pair[1] is not None}
+        sql = _latest_rows(" AND ".join(["org_slug = @org_slug", *given]))
+        parameters = {**dict(given.values()), "limit": limit}
+        if status is not None:
+            sql += " AND status = @status"
+            parameters["status"] = status
+        sql += " ORDER BY sequence DESC LIMIT @limit"
+        return _to_runs(self._central.query(sql, parameters, org=org, purpose="runs-page"))
 
     def active(self) -> list[Run]:
         """Runs of all organisations that have not ended, in the order they were accepted."""
         sql = _latest_rows("TRUE") + f" AND status NOT IN {TERMINAL} ORDER BY start_time, sequence"
         return _to_runs(self._central.query(sql, {}, org=None, purpose="active-runs"))
 
-    def last_sequence(self, org: str) -> int:
-        """The highest sequence given to a run of the organisation, 0 when it has none."""
-        sql = "SELECT MAX(sequence) AS top FROM org_meta_pipeline_runs WHERE org_slug = @org_slug"
-        return self._central.query(sql, {}, org=org, purpose="last-sequence")["top"][0].as_py() or 0
+    def sequences(self) -> dict[str, int]:
+        """The highest sequence given to a run, by organisation."""
+        sql = "SELECT org_slug, MAX(sequence) AS top FROM org_meta_pipeline_runs GROUP BY org_slug"
+        found = self._central.query(sql, {}, org=None, purpose="last-sequences")
+        return {row["org_slug"]: row["top"] for row in found.to_pylist()}
+
+    def accepted(self, since: date) -> list[tuple[str, date, int]]:
+        """How many runs each organisation had accepted on each UTC day from `since` on."""
+        sql = (
+            "SELECT org_slug, DATE(start_time) AS day, COUNT(DISTINCT pipeline_logging_id) AS runs "
+            "FROM org_meta_pipeline_runs WHERE start_time >= @since GROUP BY org_slug, day"
+        )
+        found = self._central.query(sql, {"since": _midnight(since)}, org=None, purpose="runs-accepted")
+        return [(row["org_slug"], row["day"], row["runs"]) for row in found.to_pylist()]
+
+    def idempotency_keys(self, since: datetime) -> list[tuple[str, str, str, str, datetime]]:
+        """(organisation, key, fingerprint, run id, accepted at) of runs since then that came with a key."""
+        sql = (
+            "SELECT DISTINCT org_slug, idempotency_key, idempotency_fingerprint, pipeline_logging_id, "
+            "start_time FROM org_meta_pipeline_runs "
+            "WHERE start_time >= @since AND idempotency_key IS NOT NULL ORDER BY start_time"
+        )
+        found = self._central.query(sql, {"since": since}, org=None, purpose="idempotency-keys")
+        return [tuple(row.values()) for row in found.to_pylist()]
 
     def transitions(self, org: str, run_id: str, *, after: int = 0) -> list[dict[str, Any]]:
         """The run's transitions behind `after`, in order."""
@@ -155,6 +181,44 @@ class RunHistory:
         return _to_runs(self._central.query(sql, {**parameters, "limit": limit}, org=org, purpose="runs"))
 
 
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _run_row(
+    run: Run, now: datetime, *, origin: Origin | None = None, audit: Audit | None = None
+) -> dict[str, object]:
+    request = run.request
+    audit = origin.audit if origin else audit
+    return {
+        "org_slug": request.org,
+        "pipeline_logging_id": run.id,
+        "version": run.version,
+        "sequence": run.sequence,
+        "request_key": run.request_key,
+        "pipeline_id": run.pipeline_id,
+        "pipeline": request.pipeline,
+        "status": run.status,
+        "policy": request.policy,
+        "start_date": request.start,
+        "end_date": request.end,
+        "parameters": json.dumps(dict(request.variables), sort_keys=True, default=str),
+        "trigger_type": run.trigger_type,
+        "trigger_by": run.trigger_by,
+        "plan_id": run.plan_id,
+        **{f.name: getattr(run.tally, f.name) for f in fields(Tally)},
+        "error_code": run.error_code,
+        "error_message": run.error_message,
+        "start_time": run.start_time,
+        "end_time": run.end_time,
+        "written_at": now,
+        "endpoints": json.dumps(dict(request.endpoints), sort_keys=True) if request.endpoints else None,
+        "idempotency_key": origin.idempotency_key if origin else None,
+        "idempotency_fingerprint": origin.fingerprint if origin else None,
+        "audit": audit.column() if audit else None,
+    }
+
+
 def _latest_rows(where: str) -> str:
     return (
         "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY org_slug, pipeline_logging_id "
@@ -175,6 +239,7 @@ def _to_run(row: Mapping[str, Any]) -> Run:
         end=row["end_date"],
         policy=cast("Policy", row["policy"]),
         variables=json.loads(row["parameters"]),
+        endpoints=json.loads(row["endpoints"] or "{}"),
     )
     return Run(
         id=row["pipeline_logging_id"],

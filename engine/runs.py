@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from engine.audit import Audit
 from engine.types import Outcome, RunRequest, Unit
 
 TERMINAL = ("SUCCESS", "PARTIAL", "FAILED", "CANCELLED")
@@ -40,6 +41,20 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from; it goes on record in the run's first row.
+
+    `fingerprint` is of the request as it was sent: an idempotency key that comes with another one is refused.
+    """
+
+    trigger_type: str
+    trigger_by: str
+    audit: Audit | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as its latest row says. `sequence` orders an organisation's runs, `version` a run's rows."""
 
@@ -63,6 +78,14 @@ class Run:
     def terminal(self) -> bool:
         """True when nothing will change any more."""
         return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run as its driver sees it now; `running` names units."""
+
+    run: Run
+    running: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from engine.envfiles import ENVIRONMENTS, Variable, ignored, read_env, refuse_secrets, refuse_unknown
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, UsageError
 
 MIN_ROOT_KEY_CHARS = 32
 NAMED = {"env": "MANTA_ENV", "root": "MANTA_ROOT", "home": "MANTA_HOME"}
@@ -76,7 +76,20 @@ def _anthropic_url(url: str) -> str:
 
 
 ProviderUrl = Annotated[str, AfterValidator(_provider_url)]
+KmsKey = Annotated[
+    str, StringConstraints(pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$")
+]
 DatasetPart = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
+
+
+def _origins(text: str) -> str:
+    for origin in filter(None, (part.strip() for part in text.split(","))):
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise ValueError(
+                f"holds {origin!r}, no origin; write https://host or https://host:port, by comma"
+            )
+    return text
 
 
 def _embedded(data: dict[str, Any]) -> bool:
@@ -122,9 +135,8 @@ class Settings(BaseSettings):
         default_factory=lambda data: "file" if data["env"] == "local" else "kms"
     )
     key_file: Path = Field(default_factory=lambda data: data["home"] / "keys" / "master.key")
-    kms_key: str | None = Field(
-        default=None, pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$"
-    )
+    kms_key: KmsKey | None = None
+    kms_key_previous: KmsKey | None = None
     kms_emulator_host: str | None = None
     storage_emulator_host: str | None = None
     artifact_root: str = Field(default_factory=lambda data: str(data["home"] / "artifacts"))
@@ -135,6 +147,18 @@ class Settings(BaseSettings):
     maximum_bytes_billed: PositiveInt = 100 * 2**30
     default_admin_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     ca_root_api_key: SecretStr | None = None
+    ca_root_api_key_previous: SecretStr | None = None
+    api_host: str = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535)] = 8001
+    api_replicas: PositiveInt = 1
+    api_requests_per_minute: PositiveInt = 600
+    api_runs_per_minute: PositiveInt = 120
+    api_failures_per_minute: PositiveInt = 10
+    api_cors_origins: Annotated[str, AfterValidator(_origins)] | None = None
+    api_max_body_bytes: PositiveInt = 10 * 2**20
+    max_active_runs: PositiveInt = 2000
+    directory_refresh_seconds: Annotated[int, Field(ge=1, le=300)] = 30
+    manta_api_url: ProviderUrl | None = None
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
     @classmethod
@@ -221,40 +245,63 @@ class Settings(BaseSettings):
         return self
 
     def __getstate__(self) -> dict[Any, Any]:
-        if self.ca_root_api_key is not None:
+        if self.ca_root_api_key is not None or self.ca_root_api_key_previous is not None:
             raise TypeError("Settings that hold a secret do not travel; send settings.without_secrets().")
         return super().__getstate__()
 
     def without_secrets(self) -> Settings:
         """The same settings with every secret left out: what may become a task argument."""
-        return self.model_copy(update={"ca_root_api_key": None})
+        return self.model_copy(update={"ca_root_api_key": None, "ca_root_api_key_previous": None})
+
+    def with_endpoints(self, endpoints: Mapping[str, str]) -> Settings:
+        """The same settings with other provider addresses, by variable (OPENAI_BASE_URL).
+
+        Raises UsageError for a variable that is no provider's address and for an address that cannot be one.
+        """
+        if not endpoints:
+            return self
+        known = {variable(name): name for name in type(self).model_fields if name.endswith("_base_url")}
+        for name in endpoints:
+            if name not in known:
+                raise UsageError(
+                    f"{name} is no provider's address.",
+                    fix=f"Use one of {', '.join(sorted(known))}.",
+                    field="endpoints",
+                )
+        changed = {known[name]: url for name, url in endpoints.items()}
+        try:
+            return type(self).model_validate({**self.model_dump(), **changed, "warnings": self.warnings})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = variable(str(first["loc"][0])) if first["loc"] else "endpoints"
+            raise UsageError(
+                f"{name}: {first['msg'].removeprefix('Value error, ')}.",
+                fix="Give the provider's address.",
+                field="endpoints",
+            ) from error
 
     def dataset(self, org_slug: str) -> str:
         """The dataset of an organisation in this environment."""
         return f"{org_slug}_{self.dataset_suffix}"
 
 
-def check_start(settings: Settings, *, api: bool) -> None:
-    """Refuse to start with something required missing.
+def check_start(settings: Settings) -> None:
+    """Refuse to start with something required missing; the API's keys are `engine.root_keys`' to check.
 
-    `api` says whether the HTTP API is to be started, which needs the root key. Raises ConfigurationError
-    naming the variable.
+    Raises ConfigurationError naming the variable.
     """
-    for name, missing, fix in _required(settings, api=api):
+    for name, missing, fix in _required(settings):
         if missing:
             raise ConfigurationError(f"{settings.env}: {missing}", fix=fix, field=name)
 
 
-def _required(s: Settings, *, api: bool) -> list[tuple[str, str, str]]:
+def _required(s: Settings) -> list[tuple[str, str, str]]:
     """(variable, what is missing or "", what to do) for each requirement, in the order of reporting."""
     file = f".env.{s.env}"
     remote = s.env != "local"
     no_project = "" if s.bigquery_project else "there is no BigQuery project."
     no_stack = _embedded(s.model_dump()) and s.bigquery_emulator_host is None
     no_bucket = remote and not s.artifact_root.startswith("gs://")
-    key = s.ca_root_api_key.get_secret_value() if s.ca_root_api_key else ""
-    short = f"the root key has {len(key)} characters, fewer than {MIN_ROOT_KEY_CHARS}." if key else ""
-    make_key = "Export CA_ROOT_API_KEY in the process environment (openssl rand -hex 32)."
     return [
         ("BIGQUERY_PROJECT", no_project, f"Set BIGQUERY_PROJECT in {file}."),
         ("BIGQUERY_EMULATOR_HOST", "the local stack is not running." if no_stack else "", "Run `manta up`."),
@@ -278,6 +325,4 @@ def _required(s: Settings, *, api: bool) -> list[tuple[str, str, str]]:
             "there is no Ray cluster address." if remote and not s.ray_address else "",
             f"Set RAY_ADDRESS in {file}.",
         ),
-        ("CA_ROOT_API_KEY", "there is no root key for the API." if api and not key else "", make_key),
-        ("CA_ROOT_API_KEY", short if api and len(key) < MIN_ROOT_KEY_CHARS else "", make_key),
     ]

@@ -23,7 +23,11 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What someone asked for; two equal requests are one run (see `request_key`)."""
+    """What someone asked for; two equal requests are one run (see `request_key`).
+
+    `endpoints` are provider addresses by setting name (OPENAI_BASE_URL) that an operator gives for this run
+    only; they are no part of its identity.
+    """
 
     org: str
     pipeline: str
@@ -31,6 +35,7 @@ class RunRequest:
     end: date
     policy: Policy = "missing"
     variables: Mapping[str, Any] = field(default_factory=dict)
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

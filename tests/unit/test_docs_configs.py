@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine import catalog, checks, providers, schemas, settings
+from engine import catalog, checks, plans, providers, schemas, settings
 from engine.templates import sample_variables
 
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "configs.md").read_text()
@@ -27,6 +28,7 @@ MODELS: list[type[BaseModel]] = [
     providers.Auth,
     providers.Rate,
     providers.Key,
+    plans.Plans,
     schemas.Schema,
     schemas.Column,
 ]
@@ -68,11 +70,15 @@ def test_every_key_and_its_default_is_documented(model: type[BaseModel]) -> None
             assert documented[key] == default, key
 
 
+def test_limits_are_documented() -> None:
+    assert table("`Limits`") == {field.name: "required" for field in fields(plans.Limits)}
+
+
 def test_every_setting_and_its_default_is_documented() -> None:
-    fields = {name: field for name, field in settings.Settings.model_fields.items() if name != "warnings"}
+    declared = {name: field for name, field in settings.Settings.model_fields.items() if name != "warnings"}
     documented = table("`Settings`")
-    assert list(documented) == [settings.variable(name) for name in fields]
-    for name, field in fields.items():
+    assert list(documented) == [settings.variable(name) for name in declared]
+    for name, field in declared.items():
         if field.default_factory is None and not field.is_required():
             assert documented[settings.variable(name)] == default_of(field), name
 

@@ -211,13 +211,12 @@ REMOTE = {
     "KMS_KEY": "projects/p/locations/l/keyRings/r/cryptoKeys/k",
     "ARTIFACT_ROOT": "gs://bucket/folder",
     "RAY_ADDRESS": "ray:6379",
-    "CA_ROOT_API_KEY": ROOT_KEY,
 }
 
 
 @pytest.mark.parametrize("env", ["stage", "prod"])
 def test_a_complete_remote_environment_starts(tmp_path: Path, env: str) -> None:
-    check_start(load(tmp_path, {"MANTA_ENV": env, **REMOTE}), api=True)
+    check_start(load(tmp_path, {"MANTA_ENV": env, **REMOTE}))
 
 
 @pytest.mark.parametrize("env", ["stage", "prod"])
@@ -225,22 +224,15 @@ def test_a_complete_remote_environment_starts(tmp_path: Path, env: str) -> None:
 def test_each_missing_requirement_is_named(tmp_path: Path, env: str, name: str) -> None:
     given = {key: value for key, value in REMOTE.items() if key != name}
     with pytest.raises(ConfigurationError) as refused:
-        check_start(load(tmp_path, {"MANTA_ENV": env, **given}), api=True)
+        check_start(load(tmp_path, {"MANTA_ENV": env, **given}))
     assert refused.value.field == name
     assert name in refused.value.fix
 
 
 def test_more_refusals_at_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="has 5 characters, fewer than 32"):
-        check_start(load(tmp_path, {"MANTA_ENV": "stage", **REMOTE, "CA_ROOT_API_KEY": "short"}), api=True)
     with pytest.raises(ConfigurationError, match="may not be a file here"):
-        check_start(load(tmp_path, {"MANTA_ENV": "prod", **REMOTE, "KEY_STORE": "file"}), api=False)
+        check_start(load(tmp_path, {"MANTA_ENV": "prod", **REMOTE, "KEY_STORE": "file"}))
     with pytest.raises(ConfigurationError, match=r"Run `manta up`\."):
-        check_start(load(tmp_path), api=False)
+        check_start(load(tmp_path))
     with pytest.raises(ConfigurationError, match="GOOGLE_CREDENTIALS=file needs"):
         load(tmp_path, {"GOOGLE_CREDENTIALS": "file"})
-
-
-def test_without_the_api_no_root_key_is_needed(tmp_path: Path) -> None:
-    given = {key: value for key, value in REMOTE.items() if key != "CA_ROOT_API_KEY"}
-    check_start(load(tmp_path, {"MANTA_ENV": "prod", **given}), api=False)
