@@ -23,6 +23,7 @@ from pydantic import (
 from engine.checks import Check, columns_of
 from engine.errors import ConfigurationError, NotFoundError
 from engine.located import Document, MisplacedError, Problem, parse, read, wrong
+from engine.plans import Limits, Plans
 from engine.providers import Provider
 from engine.schemas import Schema
 
@@ -169,13 +170,18 @@ def _sorter(steps: tuple[Step, ...]) -> TopologicalSorter[str]:
     return TopologicalSorter({step.step_id: step.depends_on for step in steps})
 
 
+# Stands in while plans.yml has problems, which are reported: nothing runs on it.
+NO_PLANS = Plans(default="NONE", plans={"NONE": Limits(daily=1, monthly=1, concurrent=1)})
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """What is configured: pipelines by path, providers by name, schemas by table."""
+    """What is configured: pipelines by path, providers by name, schemas by table, plans."""
 
     pipelines: Mapping[str, Pipeline]
     providers: Mapping[str, Provider]
     schemas: Mapping[str, Schema]
+    plans: Plans = NO_PLANS
 
     @classmethod
     def load(cls, root: Path) -> Catalog:
@@ -237,6 +243,7 @@ def read_catalog(root: Path) -> Reading:
     problems: list[Problem] = []
     schemas = _schemas(root, problems)
     providers = _providers(root, problems)
+    plans = _plans(root, problems)
     pipelines: dict[str, Pipeline] = {}
     documents: dict[str, Document] = {}
     for path in pipeline_files(root):
@@ -252,7 +259,7 @@ def read_catalog(root: Path) -> Reading:
             pipelines[address], documents[address] = pipeline, document
             problems += _references(pipeline, document, providers, schemas)
     problems += _owners(pipelines, documents)
-    return Reading(Catalog(pipelines, providers, schemas), documents, tuple(problems))
+    return Reading(Catalog(pipelines, providers, schemas, plans), documents, tuple(problems))
 
 
 def _read(path: Path, root: Path, problems: list[Problem]) -> Document | None:
@@ -265,6 +272,7 @@ def _read(path: Path, root: Path, problems: list[Problem]) -> Document | None:
 
 def _schemas(root: Path, problems: list[Problem]) -> dict[str, Schema]:
     schemas: dict[str, Schema] = {}
+    documents: dict[str, Document] = {}
     for path in sorted((root / "configs" / "system" / "schemas").glob("*.yml")):
         if (document := _read(path, root, problems)) is None:
             continue
@@ -275,7 +283,15 @@ def _schemas(root: Path, problems: list[Problem]) -> dict[str, Schema]:
                 document.problem(("table",), f"is {schema.table!r}", f"name it {path.stem}, as the file")
             )
         elif schema is not None:
-            schemas[schema.table] = schema
+            schemas[schema.table], documents[schema.table] = schema, document
+    for schema in schemas.values():
+        tables = [s.table for s in schemas.values() if s.view is None and s.scope == schema.scope]
+        problems += [
+            documents[schema.table].problem(
+                ("view",), f"{name!r} is no {schema.scope} table", _nearest(name, tables)
+            )
+            for name in sorted(schema.sources - set(tables))
+        ]
     return schemas
 
 
@@ -295,6 +311,20 @@ def _providers(root: Path, problems: list[Problem]) -> dict[str, Provider]:
         if provider is not None:
             providers[name] = provider
     return providers
+
+
+def _plans(root: Path, problems: list[Problem]) -> Plans:
+    path = root / "configs" / "system" / "plans.yml"
+    if not path.exists():
+        problems.append(
+            Problem("configs/system/plans.yml", 1, "", "is missing", "add it; docs/configs.md shows how")
+        )
+        return NO_PLANS
+    if (document := _read(path, root, problems)) is None:
+        return NO_PLANS
+    plans, found = parse(Plans, document)
+    problems += found
+    return plans or NO_PLANS
 
 
 def _references(

@@ -14,10 +14,27 @@ from engine.clients import Clients
 from engine.errors import ConfigurationError, InternalError
 from engine.foreign import Conflict, Patience
 from engine.schemas import Schema
+from engine.views import ensure_view
 from engine.warehouse import NO_RETRY, Dataset
 
 #: Purposes whose statements look at all organisations; everything else names one.
-PLATFORM_STATEMENTS = frozenset({"active-runs", "find-run", "orgs-list", "prices-read"})
+PLATFORM_STATEMENTS = frozenset(
+    {
+        "active-runs",
+        "directory-credentials",
+        "directory-keys",
+        "directory-orgs",
+        "directory-subscriptions",
+        "find-run",
+        "idempotency-keys",
+        "last-sequences",
+        "orgs-list",
+        "prices-read",
+        "runs-accepted",
+        "vault-orgs",
+        "vault-rows",
+    }
+)
 APPEND_TIMEOUT_S = 60.0
 #: AppendRows takes 10 MB; the envelope needs some of it.
 APPEND_BYTES = 9_000_000
@@ -54,14 +71,18 @@ class Central:
         self.project = self._dataset.project
 
     def ensure(self) -> None:
-        """Create the dataset and all central tables.
+        """Create the dataset and all central tables, then the views over them.
 
         Raises ConfigurationError when the dataset carries another environment's label.
         """
         self._dataset.ensure_dataset()
         self._refuse_foreign_environment()
         for schema in self._schemas.values():
-            self._dataset.ensure_table(schema)
+            if schema.view is None:
+                self._dataset.ensure_table(schema)
+        for schema in self._schemas.values():
+            if schema.view is not None:
+                ensure_view(self._dataset, schema)
 
     def append(
         self,
@@ -79,6 +100,8 @@ class Central:
         Raises InternalError for rows that do not fit the schema.
         """
         schema = self._schema(table)
+        if schema.view is not None:
+            raise InternalError(f"{table} is a view.", fix="Append to the tables it reads.")
         batch = _batch(schema, rows)
         if batch.num_rows == 0:
             return

@@ -68,7 +68,7 @@ class Document:
     def _translated(self, detail: ErrorDetails, prefix: At) -> Problem:
         context = detail.get("ctx", {})
         at = prefix + self._known(prefix, detail["loc"]) + tuple(context.get("at", ()))
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             return self.problem(at, "unknown key", "remove it or correct its name")
         if detail["type"] == "missing":
             return self.problem(at, "is missing", "add it")

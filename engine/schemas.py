@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
 from google.cloud import bigquery
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from engine.located import wrong
 
 # BigQuery's own types as the Storage and Parquet paths return them: NUMERIC has 38 digits, 9 after the point.
 ARROW_TYPES: dict[str, pa.DataType] = {
@@ -20,6 +23,12 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "BYTES": pa.binary(),
     "FLOAT64": pa.float64(),
 }
+
+# What stands behind FROM or JOIN in a view, unless it is a function or has a dataset already.
+SOURCE = re.compile(
+    r"(?P<before>(?<!DISTINCT )\b(?:FROM|JOIN)\s+)(?P<name>[A-Za-z_]\w*)\b(?!\s*[.(])", re.IGNORECASE
+)
+_NAMED = re.compile(r"\b([A-Za-z_]\w*)\s+AS\s*\(\s*(?:SELECT|WITH)\b", re.IGNORECASE)
 
 
 class Column(BaseModel):
@@ -42,7 +51,10 @@ class Column(BaseModel):
 
 
 class Schema(BaseModel):
-    """A table: its columns, DAY partition column, clustering and unique key."""
+    """A table: its columns, DAY partition column, clustering and unique key; or a view.
+
+    `view` is a SELECT whose bare table names are those of the dataset it lies in.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,8 +65,9 @@ class Schema(BaseModel):
     version: int = 1
     partition: str | None = None
     cluster: tuple[str, ...] = ()
-    key: tuple[str, ...]
+    key: tuple[str, ...] = ()
     columns: tuple[Column, ...]
+    view: str | None = None
 
     @model_validator(mode="after")
     def _references_exist(self) -> Schema:
@@ -68,6 +81,11 @@ class Schema(BaseModel):
         ):
             if unknown := [name for name in wanted if name not in names]:
                 raise ValueError(f"{role} names no column: {', '.join(unknown)}")
+        if self.view is None and not self.key:
+            raise wrong(("key",), "is missing", "name the columns that make a row unique")
+        if self.view is not None and (self.partition or self.cluster):
+            fix = "leave partition and cluster to the tables it reads"
+            raise wrong(("view",), "does not go with partition or cluster", fix)
         if len(self.cluster) > 4:
             raise ValueError("cluster takes at most 4 columns (BigQuery's limit)")
         return self
@@ -76,6 +94,13 @@ class Schema(BaseModel):
     def arrow(self) -> pa.Schema:
         """The table as Arrow, columns in file order."""
         return pa.schema([column.arrow for column in self.columns])
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """The tables that a view reads; what it names by WITH is none."""
+        own = {name.lower() for name in _NAMED.findall(self.view or "")}
+        found = {match["name"] for match in SOURCE.finditer(self.view or "")}
+        return frozenset(name for name in found if name.lower() not in own)
 
     @cached_property
     def bigquery(self) -> list[bigquery.SchemaField]:

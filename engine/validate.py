@@ -21,6 +21,8 @@ SNAKE = re.compile(r"[a-z][a-z0-9_]*")
 DOTTED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 SLUG = re.compile(r"[a-z][a-z0-9_]{2,49}")
 SNAKE_FIX = "use snake_case: lowercase letters, digits and _"
+#: Words in the run API's own paths, where a pipeline of that name could not be told from them.
+NO_PIPELINE, NO_PROVIDER = "plan", "runs"
 
 
 def validate(root: Path, *, resolve: Callable[[str], object]) -> list[Problem]:
@@ -77,6 +79,11 @@ def _naming(pipeline: Pipeline, document: Document) -> Iterator[Problem]:
     for part in parts:
         if not SNAKE.fullmatch(part):
             yield document.problem((), f"{part!r} in its path is not snake_case", SNAKE_FIX)
+    if parts[-1] == NO_PIPELINE:
+        yield document.problem((), f"is called {NO_PIPELINE!r}, which is a path of the run API", "rename it")
+    if parts[0] == NO_PROVIDER:
+        said = f"lies in the folder {NO_PROVIDER!r}, which is a path of the run API"
+        yield document.problem((), said, "rename the folder")
     for name in pipeline.variables:
         if not SNAKE.fullmatch(name):
             yield document.problem(("variables", name), f"{name!r} is not snake_case", SNAKE_FIX)

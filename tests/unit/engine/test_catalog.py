@@ -21,6 +21,12 @@ acme_ai:
   rate: {requests_per_minute: 60, burst: 5}
   key: {admin_prefix: adm-, where: https://acme.example/keys}
 """
+PLANS = """\
+default: SMALL
+plans:
+  SMALL: {daily: 6, monthly: 180, concurrent: 1}
+  LARGE: {daily: null, monthly: null, concurrent: 50}
+"""
 SCHEMA = """\
 table: spend_daily
 scope: tenant
@@ -30,6 +36,16 @@ key: [usage_date]
 columns:
   - {name: usage_date, type: DATE, mode: REQUIRED, description: Day.}
   - {name: total_cost, type: NUMERIC, description: Total.}
+"""
+VIEW = """\
+table: v
+scope: tenant
+description: Days with spend.
+columns:
+  - {name: usage_date, type: DATE, description: Day.}
+
+view: |
+  WITH days AS (SELECT usage_date FROM spend_daily) SELECT usage_date FROM days
 """
 PIPELINE = """\
 name: Spend
@@ -54,6 +70,7 @@ Root = Callable[..., Path]
 def root(tmp_path: Path) -> Root:
     def build(pipeline: str = PIPELINE, **files: str) -> Path:
         texts = {
+            "configs/system/plans.yml": PLANS,
             "configs/system/providers.yml": PROVIDERS,
             "configs/system/schemas/spend_daily.yml": SCHEMA,
             PLACE: pipeline,
@@ -245,6 +262,61 @@ def test_one_table_has_one_owner(root: Root) -> None:
             "providers.yml:5: acme_ai.day_timezone: 'Mars' is no timezone",
         ),
         ("configs/system/providers.yml", "acme_ai: 7\n", "providers.yml:1: acme_ai: is no mapping"),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("default: SMALL", "default: TINY"),
+            "plans.yml:1: default: there is no plan 'TINY': use one of SMALL, LARGE",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("daily: 6", "daily: 600"),
+            "plans.yml:3: plans.SMALL.monthly: is below daily: make it at least as large",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("daily: 6, ", ""),
+            "plans.yml:3: plans.SMALL.daily: is missing: add it",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("daily: 6", "daily: 0"),
+            "plans.yml:3: plans.SMALL.daily: input should be greater than or equal to 1",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("daily: 6", "daily: true"),
+            "plans.yml:3: plans.SMALL.daily: input should be a valid integer",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("daily: 6", "seats: 3, daily: 6"),
+            "plans.yml:3: plans.SMALL.seats: unknown key",
+        ),
+        (
+            "configs/system/plans.yml",
+            PLANS.replace("SMALL", "small"),
+            "plans.yml:3: plans.small: 'small' is no plan name",
+        ),
+        (
+            "configs/system/schemas/spend_daily.yml",
+            SCHEMA.replace("key: [usage_date]\n", ""),
+            "spend_daily.yml:1: key: is missing: name the columns that make a row unique",
+        ),
+        (
+            "configs/system/schemas/v.yml",
+            VIEW.replace("spend_daily", "spent"),
+            "v.yml:7: view: 'spent' is no",
+        ),
+        (
+            "configs/system/schemas/v.yml",
+            VIEW.replace("tenant", "central"),
+            "v.yml:7: view: 'spend_daily' is no",
+        ),
+        (
+            "configs/system/schemas/v.yml",
+            VIEW + "cluster: [usage_date]\n",
+            "v.yml:7: view: does not go with partition or cluster",
+        ),
     ],
 )
 def test_problems_of_other_files(root: Root, file: str, text: str, problem: str) -> None:
@@ -252,7 +324,14 @@ def test_problems_of_other_files(root: Root, file: str, text: str, problem: str)
     assert any(problem in one for one in found), found
 
 
-def test_missing_providers_file(root: Root) -> None:
+@pytest.mark.parametrize("name", ["providers.yml", "plans.yml"])
+def test_missing_system_file(root: Root, name: str) -> None:
     at = root()
-    (at / "configs/system/providers.yml").unlink()
-    assert str(read_catalog(at).problems[0]).startswith("configs/system/providers.yml:1: file: is missing")
+    (at / "configs/system" / name).unlink()
+    assert str(read_catalog(at).problems[0]).startswith(f"configs/system/{name}:1: file: is missing")
+
+
+def test_a_view_is_read_with_the_tables_it_is_over(root: Root) -> None:
+    catalog = Catalog.load(root(**{"configs/system/schemas/v.yml": VIEW}))
+    assert catalog.schemas["v"].sources == {"spend_daily"}
+    assert catalog.schemas["spend_daily"].sources == frozenset()

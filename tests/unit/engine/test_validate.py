@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from engine.errors import NotFoundError
 from engine.located import Problem
 from engine.validate import slug_problem, validate
-from tests.unit.engine.test_catalog import PIPELINE, PROVIDERS, SCHEMA
+from tests.unit.engine.test_catalog import PIPELINE, PLANS, PROVIDERS, SCHEMA
 
 
 class StepConfig(BaseModel):
@@ -27,6 +27,7 @@ def resolve(ps_type: str) -> object:
 
 def problems(tmp_path: Path, pipeline: str, place: str = "configs/acme/spend.yml") -> list[str]:
     for name, text in {
+        "configs/system/plans.yml": PLANS,
         "configs/system/providers.yml": PROVIDERS,
         "configs/system/schemas/spend_daily.yml": SCHEMA,
         place: pipeline,
@@ -111,6 +112,10 @@ def test_the_pipelines_own_variables_are_known(tmp_path: Path) -> None:
         ("configs/a/b/c/spend.yml", "lies 4 levels deep"),
         ("configs/Acme/spend.yml", "'Acme' in its path is not snake_case"),
         ("configs/acme/usage-cost.yml", "'usage-cost' in its path is not snake_case"),
+        ("configs/acme/plan.yml", "is called 'plan', which is a path of the run API"),
+        ("configs/acme/cost/plan.yml", "is called 'plan', which is a path of the run API"),
+        ("configs/runs/spend.yml", "lies in the folder 'runs', which is a path of the run API"),
+        ("configs/runs/cost/spend.yml", "lies in the folder 'runs', which is a path of the run API"),
     ],
 )
 def test_places(tmp_path: Path, place: str, said: str) -> None:
