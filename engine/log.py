@@ -17,9 +17,10 @@ HIDDEN = "[redacted]"
 _SECRET_NAMES = re.compile(
     r"(authorization|api[-_]?key|secret|password|token|cookie|webhook_url|private[-_]?key)$", re.IGNORECASE
 )
-# What providers' keys, bearer headers, JWTs, PEM blocks and Slack webhooks look like, wherever they turn up.
+# What keys (providers' and ours), bearer headers, JWTs, PEM blocks and Slack webhooks look like anywhere.
 _SECRET_VALUES = re.compile(
     r"sk-[A-Za-z0-9_*-]{6,}"
+    r"|_api_[0-9a-f]{12}[A-Za-z0-9_-]{8,}"
     r"|(?i:bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"

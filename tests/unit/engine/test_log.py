@@ -10,6 +10,7 @@ from engine.log import HIDDEN, JsonLog, redact
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 KEY = "sk-admin-Ab12Cd34Ef56"
+OURS = "acme_corp_api_0123456789ab" + "Zz-_9" * 8 + "abc"
 
 
 def lines_of(write: list[str]) -> list[dict[str, object]]:
@@ -51,6 +52,8 @@ class Opaque:
         ("error", ValueError(KEY)),
         ("headers", {"note": [f"Bearer {KEY}"]}),
         (f"{KEY}", "as a name"),
+        ("path", f"/api/v1/costs/acme?key={OURS}"),
+        ("text", f"refused {OURS}."),
         ("where", "https://user:hunter2secret@host/path"),
         ("hook", "https://hooks.slack.com/services/T0/B0/anything"),
         ("thing", Opaque()),
@@ -61,6 +64,7 @@ def test_no_field_carries_a_secret(name: str, value: object) -> None:
     written: list[str] = []
     JsonLog(written.append, now=lambda: NOW).bind(extra=value).error("failed", **{name: value})
     assert KEY not in written[0]
+    assert OURS[-40:] not in written[0]
     assert "hunter2secret" not in written[0]
     assert "/services/T0" not in written[0]
 
