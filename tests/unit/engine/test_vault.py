@@ -6,27 +6,14 @@ import copy
 import json
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
-import google_crc32c
-import grpc
 import pytest
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.cloud.kms_v1 import (
-    DecryptRequest,
-    DecryptResponse,
-    EncryptRequest,
-    EncryptResponse,
-    KeyManagementServiceClient,
-)
-from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceGrpcTransport
 
-from engine.errors import ConfigurationError, TransientError
-from engine.settings import Settings
-from engine.vault import FileKeyWrapper, KmsKeyWrapper, Sealed, Secret, Vault, open_vault
+from engine.errors import ConfigurationError
+from engine.key_file import FileKeyWrapper
+from engine.vault import Sealed, Secret, Vault
 
 SECRET = "sk-ant-admin01-the-secret"
 OWNER = {"org": "acme", "provider": "anthropic", "credential_id": "c1"}
@@ -84,7 +71,7 @@ def test_another_master_key_is_named(vault: Vault, tmp_path: Path) -> None:
     sealed = vault.seal(SECRET, **OWNER)
     other = Vault(FileKeyWrapper(tmp_path / "other.key"))
     other.seal("x", **OWNER)
-    with pytest.raises(ConfigurationError, match="sealed with master key file:"):
+    with pytest.raises(ConfigurationError, match=r"sealed with master key file:\w+, which is not at hand"):
         other.open(sealed, **OWNER)
 
 
@@ -148,85 +135,92 @@ def test_a_bad_key_file_is_refused(tmp_path: Path, mode: int, size: int, message
     assert fix in refused.value.fix
 
 
-KMS_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+def test_a_new_master_key_leaves_the_former_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "master.key"
+    vault = Vault(FileKeyWrapper(path))
+    assert vault.master_key() is None
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        vault.renew_master_key()
+    first = vault.seal(SECRET, **OWNER)
+    name = vault.renew_master_key()
+    second = vault.seal(SECRET, **OWNER)
+    assert name == vault.master_key() == second.key_name != first.key_name
+    former = path.with_name(f"master.{first.key_name.removeprefix('file:')}.key")
+    assert {found.name: found.stat().st_mode & 0o777 for found in path.parent.iterdir()} == {
+        "master.key": 0o600,
+        former.name: 0o600,
+    }
+    for sealed in (first, second):
+        assert vault.open(sealed, **OWNER).reveal() == SECRET
+    moved = vault.rewrap(first, **OWNER)
+    assert (moved.key_name, moved.ciphertext) == (name, first.ciphertext)
+    former.unlink()
+    assert vault.open(moved, **OWNER).reveal() == SECRET
+    with pytest.raises(ConfigurationError, match="not at hand"):
+        vault.open(first, **OWNER)
 
 
-class Kms(grpc.GenericRpcHandler):
-    """Cloud KMS's encrypt and decrypt on its own wire format; `damage` spoils what it answers."""
-
-    def __init__(self) -> None:
-        self.key = AESGCM(b"m" * 32)
-        self.damage = ""
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        method = details.method.rpartition("/")[2]
-        if method == "Encrypt":
-            return grpc.unary_unary_rpc_method_handler(
-                self.encrypt, EncryptRequest.deserialize, EncryptResponse.serialize
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self.decrypt, DecryptRequest.deserialize, DecryptResponse.serialize
-        )
-
-    def encrypt(self, request: EncryptRequest, context: grpc.ServicerContext) -> EncryptResponse:
-        sealed = self.key.encrypt(b"n" * 12, request.plaintext, request.additional_authenticated_data)
-        crc = google_crc32c.value(sealed)
-        return EncryptResponse(
-            name=request.name,
-            ciphertext=sealed if self.damage != "ciphertext" else sealed[:-1],
-            ciphertext_crc32c=crc,
-            verified_plaintext_crc32c=request.plaintext_crc32c == google_crc32c.value(request.plaintext)
-            and self.damage != "request",
-            verified_additional_authenticated_data_crc32c=request.additional_authenticated_data_crc32c
-            == google_crc32c.value(request.additional_authenticated_data),
-        )
-
-    def decrypt(self, request: DecryptRequest, context: grpc.ServicerContext) -> DecryptResponse:
-        try:
-            data = self.key.decrypt(b"n" * 12, request.ciphertext, request.additional_authenticated_data)
-        except InvalidTag:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Decryption failed: the ciphertext is invalid.")
-        crc = google_crc32c.value(data)
-        return DecryptResponse(plaintext=data, plaintext_crc32c=crc + (self.damage == "plaintext"))
-
-
-@pytest.fixture
-def kms() -> Iterator[tuple[Kms, KeyManagementServiceClient]]:
-    handler = Kms()
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-    yield handler, KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=channel))
-    channel.close()
-    server.stop(None).wait()
-
-
-def test_kms_wraps_and_unwraps(kms: tuple[Kms, KeyManagementServiceClient]) -> None:
-    vault = Vault(KmsKeyWrapper(kms[1], KMS_KEY))
+def test_a_former_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    vault = Vault(FileKeyWrapper(tmp_path / "master.key"))
     sealed = vault.seal(SECRET, **OWNER)
-    assert sealed.key_name == f"kms:{KMS_KEY}"
+    vault.renew_master_key()
+    (tmp_path / f"master.{sealed.key_name.removeprefix('file:')}.key").chmod(0o640)
+    with pytest.raises(ConfigurationError, match="has mode 0640"):
+        vault.open(sealed, **OWNER)
+
+
+@pytest.mark.parametrize(
+    "name", ["file:../../etc/passwd", "file:", "file:0123456789abcdeg", "", "kms:x", "x"]
+)
+def test_a_row_cannot_name_a_file(tmp_path: Path, name: str) -> None:
+    vault = Vault(FileKeyWrapper(tmp_path / "master.key"))
+    sealed = vault.seal(SECRET, **OWNER)
+    with pytest.raises(ConfigurationError, match="not at hand"):
+        vault.open(Sealed(sealed.ciphertext, sealed.wrapped_key, name), **OWNER)
+
+
+def test_renewals_and_writers_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    Vault(FileKeyWrapper(path)).seal(SECRET, **OWNER)
+    start = threading.Barrier(8)
+
+    def work(number: int) -> list[Sealed]:
+        mine = Vault(FileKeyWrapper(path))
+        start.wait()
+        sealed = []
+        for _ in range(20):
+            if number % 2:
+                mine.renew_master_key()
+            sealed.append(mine.seal(SECRET, **OWNER))
+        return sealed
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        sealed = [one for many in pool.map(work, range(8)) for one in many]
+    later = Vault(FileKeyWrapper(path))
+    assert {later.open(one, **OWNER).reveal() for one in sealed} == {SECRET}
+    assert len(list(tmp_path.iterdir())) == 4 * 20 + 1
+
+
+def test_a_renewal_killed_between_its_steps_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    vault = Vault(FileKeyWrapper(path))
+    sealed = vault.seal(SECRET, **OWNER)
+    # What a kill leaves: the second name, and no new key yet.
+    path.with_name(f"master.{sealed.key_name.removeprefix('file:')}.key").hardlink_to(path)
     assert vault.open(sealed, **OWNER).reveal() == SECRET
-    with pytest.raises(ConfigurationError, match="Cloud KMS decrypt"):
-        vault.open(sealed, **{**OWNER, "org": "other"})
+    assert vault.renew_master_key() != sealed.key_name
+    assert vault.open(sealed, **OWNER).reveal() == SECRET
 
 
-@pytest.mark.parametrize("damage", ["request", "ciphertext", "plaintext"])
-def test_kms_damage_is_worth_another_try(kms: tuple[Kms, KeyManagementServiceClient], damage: str) -> None:
-    vault = Vault(KmsKeyWrapper(kms[1], KMS_KEY))
-    sealed = vault.seal(SECRET, **OWNER)
-    kms[0].damage = damage
-    with pytest.raises(TransientError, match="damaged on the way"):
-        vault.seal(SECRET, **OWNER) if damage != "plaintext" else vault.open(sealed, **OWNER)
+def test_the_name_belongs_to_the_key_that_wrapped(tmp_path: Path) -> None:
+    """A renewal may come at any moment of a wrap; here at the one where the nonce is drawn."""
+    path = tmp_path / "master.key"
+    keys = FileKeyWrapper(path)
+    keys.wrap(b"x", b"")
 
+    def renewing(size: int) -> bytes:
+        FileKeyWrapper(path).renew()
+        return b"n" * size
 
-def test_the_key_store_setting_chooses(tmp_path: Path, kms: tuple[Kms, KeyManagementServiceClient]) -> None:
-    def never() -> KeyManagementServiceClient:
-        raise AssertionError("a file needs no KMS")
-
-    local = Settings.load({"MANTA_HOME": str(tmp_path)}, root=tmp_path)
-    assert open_vault(local, connect_kms=never).seal(SECRET, **OWNER).key_name.startswith("file:")
-    remote = Settings.load({"MANTA_ENV": "prod", "KMS_KEY": KMS_KEY}, root=tmp_path)
-    assert open_vault(remote, connect_kms=lambda: kms[1]).seal(SECRET, **OWNER).key_name == f"kms:{KMS_KEY}"
-    with pytest.raises(ConfigurationError, match="no KMS key"):
-        open_vault(Settings.load({"MANTA_ENV": "prod"}, root=tmp_path), connect_kms=never)
+    wrapped = FileKeyWrapper(path, random=renewing).wrap(b"data key", b"aad")
+    assert keys.unwrap(wrapped, b"aad") == b"data key"
