@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ class Artifacts:
             ) from error
         return pq.read_table(io.BytesIO(data))
 
+    def remove(self, dataset: str) -> None:
+        """Delete every artifact of a dataset under this root; none being there is fine.
+
+        Raises TransientError when the place cannot be written now.
+        """
+        if not dataset or "/" in dataset:
+            raise InternalError(f"{dataset!r} is no dataset.", fix="Name one dataset.")
+        place = f"{self.root}/{dataset}/"
+        self._place(place).remove(place)
+
     def _place(self, uri: str) -> Folder | Bucket:
         # By the artifact, not by the root: the ledger also names those of before the root was moved.
         return self._bucket if uri.startswith(SCHEME) else self._folder
@@ -105,6 +116,18 @@ class Folder:
     def read(self, uri: str) -> bytes:
         """The file's bytes. Raises FileNotFoundError."""
         return Path(uri).read_bytes()
+
+    def remove(self, place: str) -> None:
+        """Delete a folder and all that is in it."""
+        try:
+            shutil.rmtree(place)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TransientError(
+                f"Artifact folder {place} cannot be removed: {error.strerror or error}.",
+                fix="Check that it is writable.",
+            ) from error
 
     def _replace(self, path: Path, data: bytes) -> None:
         beside = path.with_name(f".{path.name}.{self.token()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -61,6 +62,21 @@ class Bucket:
             f"Reading {uri}", lambda: blob.download_as_bytes(checksum="crc32c", retry=None)
         )
         return data
+
+    def remove(self, place: str) -> None:
+        """Delete every object whose name begins so; one that another deletes meanwhile is fine."""
+        bucket, prefix = split(place)
+
+        def names() -> list[str]:
+            return [blob.name for blob in self._client.list_blobs(bucket, prefix=prefix, retry=None)]
+
+        for name in self.patience.insist(f"Listing {place}", names):
+            self._delete(f"{SCHEME}{bucket}/{name}")
+
+    def _delete(self, uri: str) -> None:
+        blob = self._blob(uri)
+        with suppress(NotFoundError):
+            self.patience.insist(f"Deleting {uri}", lambda: blob.delete(retry=None))
 
     def _upload(self, uri: str, data: bytes, generation: int) -> None:
         def upload() -> None:

@@ -16,6 +16,8 @@ from engine.errors import InternalError
 from engine.types import Partition
 
 TABLE = "org_meta_partitions"
+#: Stands for the content of a day whose dataset was dropped; no content has this hash.
+NOTHING = "v1:dropped"
 
 
 class State(StrEnum):
@@ -159,6 +161,45 @@ class Ledger:
         """Append that the job failed: its id is burnt and the next attempt has the next one."""
         superseded = [(State.SUPERSEDED, one, None) for one in lost]
         self._append(target, now, [(State.FAILED, failed, error), *superseded])
+
+    def empty(self, org: str, dataset: str, *, run_id: str, now: datetime) -> int:
+        """Append that every table of a dropped dataset holds nothing, and answer how many it had.
+
+        A version of its own says so: job ids stay used, and a run over these days loads them again. Nobody
+        may be publishing there. Again changes nothing.
+        """
+        days: dict[str, set[date]] = {}
+        rows = self._central.query(
+            f"SELECT DISTINCT table_name, day FROM {TABLE} "
+            "WHERE org_slug = @org_slug AND dataset = @dataset AND state = 'COMMITTED'",
+            {"dataset": dataset},
+            org=org,
+            purpose="ledger-days",
+        ).to_pylist()
+        for row in rows:
+            days.setdefault(row["table_name"], set()).add(row["day"])
+        for table, held in days.items():
+            self._empty(Target(org, dataset, table), sorted(held), run_id=run_id, now=now)
+        return len(days)
+
+    def _empty(self, target: Target, days: Sequence[date], *, run_id: str, now: datetime) -> None:
+        head = self.head(target, days)
+        if all(found.content_hash == NOTHING for found in head.published.values()) and not head.open:
+            return
+        version = head.version + 1
+        # Provisional: it is never taken for a day that has been asked for.
+        entries = tuple(Entry(day, NOTHING, 0, provisional=True, artifact_uri="") for day in days)
+        emptied = Intent(
+            id=f"emptied-v{version}",
+            version=version,
+            attempt=head.attempt,
+            job_id=target.job_id(version, head.attempt),
+            run_id=run_id,
+            pipeline="",
+            schema_version=0,
+            entries=entries,
+        )
+        self.commit(target, emptied, head.open, now=now)
 
     def _append(
         self, target: Target, now: datetime, sets: Sequence[tuple[State, Intent, str | None]]

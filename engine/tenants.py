@@ -6,11 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
+from engine.audit import Audit
 from engine.central import Central
-from engine.errors import ConfigurationError, NotFoundError, UsageError
+from engine.errors import (
+    ConfigurationError,
+    NotFoundError,
+    StateError,
+    UsageError,
+)
 from engine.providers import Provider
 from engine.settings import Settings
 from engine.validate import slug_problem
@@ -19,18 +25,25 @@ from engine.vault import Sealed, Secret, Vault
 ORGS = "org_profiles"
 CREDENTIALS = "org_integration_credentials"
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+#: ACTIVE; SUSPENDED: runs are refused; REMOVED: for good, with its data until `purge_after`.
+Status = Literal["ACTIVE", "SUSPENDED", "REMOVED"]
 # A tie (two writers at one moment, or rows that arrived twice) is broken the same way by every reader.
 LATEST_ORG = (
-    "QUALIFY ROW_NUMBER() OVER (PARTITION BY org_slug ORDER BY version DESC, written_at, admin_email) = 1"
+    "QUALIFY ROW_NUMBER() OVER (PARTITION BY org_slug "
+    "ORDER BY version DESC, written_at, admin_email, status DESC) = 1"
 )
+# Of two versions the deactivated one counts: a rotation must not bring a credential back.
 LATEST_CREDENTIAL = (
-    "QUALIFY ROW_NUMBER() OVER (PARTITION BY credential_id ORDER BY version DESC, written_at, is_active) = 1"
+    "QUALIFY ROW_NUMBER() OVER (PARTITION BY credential_id "
+    "ORDER BY version DESC, is_active, written_at, key_name) = 1"
 )
+#: Writers that may come before us at one version of an organisation; each of them has made progress.
+MAX_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation as it now stands."""
+    """An organisation as it now stands. `purge_after`: REMOVED, and its data still there until then."""
 
     slug: str
     name: str
@@ -39,6 +52,7 @@ class Org:
     status: str
     version: int
     created_at: datetime
+    purge_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +90,12 @@ class Tenants:
         self._now = now
         self._new_id = new_id
 
-    def add(self, slug: str, *, name: str, admin_email: str | None = None) -> Org:
+    def add(self, slug: str, *, name: str, admin_email: str | None = None, audit: Audit | None = None) -> Org:
         """Add an organisation and its dataset; the same again answers the one that is there.
 
-        Without `admin_email` the setting DEFAULT_ADMIN_EMAIL stands in. Raises UsageError for a slug or
-        address that cannot be, and for a slug that another name or address already has.
+        Without `admin_email` the setting DEFAULT_ADMIN_EMAIL stands in. A slug whose organisation was removed
+        and purged is free again. Raises UsageError for a slug or address that cannot be, and for a slug that
+        another name or address already has; StateError for one that is removed but not purged.
         """
         email = admin_email or self._settings.default_admin_email
         if said := slug_problem(slug, self._settings.root):
@@ -94,10 +109,17 @@ class Tenants:
                 field="admin_email",
             )
         there = self._find(slug)
-        if there is None:
+        if there is not None and there.purge_after is not None:
+            raise StateError(
+                f"{slug} was removed; its data is kept until {there.purge_after:%Y-%m-%d %H:%M} UTC.",
+                fix="Choose another slug, or purge it then: manta org purge",
+                field="org_slug",
+            )
+        if there is None or there.status == "REMOVED":
             # The dataset comes first: an organisation on record always has a place for its tables.
             self._ensure_dataset(slug)
-            self._central.append(ORGS, [self._org_row(slug, name, email)])
+            row = self._org_row(slug, name, email, version=there.version + 1 if there else 1, audit=audit)
+            self._central.append(ORGS, [row])
             return self.get(slug)
         if (there.name, there.admin_email) != (name, email):
             raise UsageError(
@@ -120,17 +142,52 @@ class Tenants:
 
     def active(self) -> tuple[Org, ...]:
         """Every active organisation, by slug."""
-        latest = f"SELECT * FROM {ORGS} WHERE TRUE {LATEST_ORG}"
-        sql = f"SELECT * FROM ({latest}) WHERE status = 'ACTIVE' ORDER BY org_slug"
+        return tuple(org for org in self.every() if org.status == "ACTIVE")
+
+    def every(self) -> tuple[Org, ...]:
+        """Every organisation there ever was, by slug."""
+        sql = f"SELECT * FROM {ORGS} WHERE TRUE {LATEST_ORG} ORDER BY org_slug"
         return tuple(map(_org, self._central.query(sql, {}, org=None, purpose="orgs-list").to_pylist()))
 
-    def add_credential(self, org: str, provider: str, secret: str, *, name: str = "default") -> str:
+    def mark(
+        self, slug: str, status: Status, *, purge_after: datetime | None = None, audit: Audit | None = None
+    ) -> Org:
+        """Put a status on record and answer the organisation; `Life` says when this may be done.
+
+        Raises StateError when others change the organisation all the time.
+        """
+        for _ in range(MAX_ROUNDS):
+            now = self._now()
+            sql = f"SELECT * FROM {ORGS} WHERE org_slug = @org_slug {LATEST_ORG}"
+            rows = self._central.query(sql, {}, org=slug, purpose="org-get").to_pylist()
+            if not rows:
+                return self.get(slug)
+            changed = {
+                "version": rows[0]["version"] + 1,
+                "status": status,
+                "purge_after": purge_after,
+                "written_at": now,
+                "audit": audit.column() if audit else None,
+            }
+            self._central.append(ORGS, [{**rows[0], **changed}])
+            # Of two writers at one version a reader takes one: ours must be it, or come after it.
+            stands = self.get(slug)
+            if (stands.status, stands.purge_after) == (status, purge_after):
+                return stands
+        raise StateError(f"{slug} is being changed by others.", fix="Try again.", field="org_slug")
+
+    def add_credential(
+        self, org: str, provider: str, secret: str, *, name: str = "default", audit: Audit | None = None
+    ) -> str:
         """Encrypt and store a provider key, and answer its credential id.
 
-        Raises NotFoundError for an unknown organisation or provider, ConfigurationError for a key that the
-        provider would refuse.
+        Raises NotFoundError for an unknown organisation or provider, StateError for a removed organisation,
+        ConfigurationError for a key that the provider would refuse.
         """
-        self.get(org)
+        if self.get(org).status == "REMOVED":
+            raise StateError(
+                f"{org} was removed: it takes no credentials.", fix="Use another one.", field="org_slug"
+            )
         if provider not in self._providers:
             raise NotFoundError(
                 f"There is no provider {provider!r}.",
@@ -154,6 +211,7 @@ class Tenants:
             "is_active": True,
             "created_at": now,
             "written_at": now,
+            "audit": audit.column() if audit else None,
         }
         self._central.append(CREDENTIALS, [row])
         return credential_id
@@ -166,12 +224,21 @@ class Tenants:
         """The credentials that a run for this provider covers, oldest first."""
         return tuple(found for found in self.credentials(org, provider) if found.is_active)
 
-    def deactivate(self, org: str, credential_id: str) -> None:
+    def deactivate(self, org: str, credential_id: str, *, audit: Audit | None = None) -> None:
         """Take a credential out of use; again is harmless."""
         row = self._row(org, credential_id)
         if row["is_active"]:
-            changed = {"version": row["version"] + 1, "is_active": False, "written_at": self._now()}
-            self._central.append(CREDENTIALS, [{**row, **changed}])
+            self._central.append(CREDENTIALS, [self._off(row, audit)])
+
+    def deactivate_all(self, org: str, *, audit: Audit | None = None) -> int:
+        """Take every credential out of use for good, in one append; answers how many there were.
+
+        The new rows hold no ciphertext and no key any more.
+        """
+        emptied = {"encrypted_credential": b"", "wrapped_key": b""}
+        rows = [{**self._off(row, audit), **emptied} for row in self._rows(org) if row["is_active"]]
+        self._central.append(CREDENTIALS, rows)
+        return len(rows)
 
     def open(self, org: str, credential_id: str) -> Secret:
         """Decrypt one credential. Raises ConfigurationError when it is deactivated or does not decrypt."""
@@ -187,6 +254,10 @@ class Tenants:
         """Every active credential for a provider, decrypted, by credential id: one statement for all."""
         rows = self._rows(org, provider=provider)
         return {row["credential_id"]: self._opened(row) for row in rows if row["is_active"]}
+
+    def _off(self, row: Mapping[str, Any], audit: Audit | None) -> dict[str, Any]:
+        changed = {"version": row["version"] + 1, "is_active": False, "written_at": self._now()}
+        return {**row, **changed, "audit": audit.column() if audit else None}
 
     def _opened(self, row: Mapping[str, Any]) -> Secret:
         sealed = Sealed(row["encrypted_credential"], row["wrapped_key"], row["key_name"])
@@ -221,17 +292,20 @@ class Tenants:
         ).to_pylist()
         return rows
 
-    def _org_row(self, slug: str, name: str, email: str) -> dict[str, object]:
+    def _org_row(
+        self, slug: str, name: str, email: str, *, version: int = 1, audit: Audit | None = None
+    ) -> dict[str, object]:
         now = self._now()
         return {
             "org_slug": slug,
-            "version": 1,
+            "version": version,
             "company_name": name,
             "admin_email": email,
             "org_dataset_id": self._settings.dataset(slug),
             "status": "ACTIVE",
             "created_at": now,
             "written_at": now,
+            "audit": audit.column() if audit else None,
         }
 
 
@@ -244,6 +318,7 @@ def _org(row: Mapping[str, Any]) -> Org:
         status=row["status"],
         version=row["version"],
         created_at=row["created_at"],
+        purge_after=row["purge_after"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -296,6 +296,38 @@ class Warehouse(Dataset):
             f"Dropping table {table}",
             lambda: self.clients.bigquery.delete_table(
                 f"{self.project}.{self.dataset}.{table}",
+                not_found_ok=True,
+                retry=NO_RETRY,
+                timeout=CALL_TIMEOUT_S,
+            ),
+        )
+
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables, without views. Raises NotFoundError when there is no dataset."""
+        found = self.insist(
+            "Listing tables",
+            lambda: list(
+                self.clients.bigquery.list_tables(
+                    f"{self.project}.{self.dataset}", retry=NO_RETRY, timeout=CALL_TIMEOUT_S
+                )
+            ),
+        )
+        return tuple(sorted(one.table_id for one in found if one.table_type == "TABLE"))
+
+    def stream(self, table: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Every row of a table, a batch at a time, without a query job; the caller tries again as a whole."""
+        name = f"{self.project}.{self.dataset}.{table}"
+        empty = self.clients.bigquery.list_rows(name, max_results=0, retry=NO_RETRY, timeout=CALL_TIMEOUT_S)
+        rows = self.clients.bigquery.list_rows(name, retry=NO_RETRY, timeout=CALL_TIMEOUT_S)
+        return empty.to_arrow().schema, rows.to_arrow_iterable(bqstorage_client=self.clients.read)
+
+    def drop_dataset(self) -> None:
+        """Delete the tenant's dataset with everything in it; one that is gone already is fine."""
+        self.insist(
+            "Dropping the dataset",
+            lambda: self.clients.bigquery.delete_dataset(
+                f"{self.project}.{self.dataset}",
+                delete_contents=True,
                 not_found_ok=True,
                 retry=NO_RETRY,
                 timeout=CALL_TIMEOUT_S,

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from engine.api_keys import ApiKeys
 from engine.artifacts import Artifacts
 from engine.catalog import Catalog, Pipeline
 from engine.central import Central
@@ -16,7 +17,9 @@ from engine.clients import Clients, connect, connect_kms, connect_storage
 from engine.errors import ConfigurationError
 from engine.history import RunHistory
 from engine.ledger import Ledger
+from engine.life import Life
 from engine.plan import plan
+from engine.plans import Subscriptions
 from engine.prices.book import PriceBook
 from engine.prices.overrides import overrides
 from engine.prices.sources import cards
@@ -96,6 +99,30 @@ class Workplace:
             settings=self.settings,
             providers=self.catalog.providers,
             ensure_dataset=lambda org: self.warehouse(org).ensure_dataset(),
+        )
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """Plans and quotas of organisations."""
+        return Subscriptions(self.central, self.catalog.plans)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        """API keys of organisations."""
+        return ApiKeys(self.central, self.vault)
+
+    @cached_property
+    def life(self) -> Life:
+        """What becomes of organisations."""
+        return Life(
+            self.tenants,
+            self.api_keys,
+            self.central,
+            history=self.history,
+            ledger=self.ledger,
+            artifacts=self.artifacts,
+            warehouse_of=self.warehouse,
+            end_plan=lambda org: self.subscriptions.set_plan(org, self.catalog.plans.default),
         )
 
     @cached_property

@@ -27,7 +27,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: `what` is multipart, start, finish, look, read or delete."""
+    """One request: `what` is multipart, start, finish, look, list, read or delete."""
 
     what: str
     bucket: str
@@ -99,7 +99,8 @@ class StorageServer:
         elif place == "/upload":
             what, (name, crc, body) = "multipart", _parts(headers["Content-Type"], body)
         else:
-            what = {"DELETE": "delete", "GET": "read" if query.get("alt") == "media" else "look"}[method]
+            read = "read" if query.get("alt") == "media" else "look" if name else "list"
+            what = {"DELETE": "delete", "GET": read}[method]
         self.asked.append(Asked(what, bucket, name, query))
         fault = self.faults[what].pop(0) if self.faults[what] else None
         if callable(fault):
@@ -133,6 +134,8 @@ class StorageServer:
             if crc is not None and crc != crc32c(body):
                 return _failure(400, "Provided CRC32C does not match.")
             return _metadata(key, self.put(key, body))
+        if what == "list":
+            return self._list(key[0], query)
         if there is None:
             return _failure(404, f"No such object: {'/'.join(key)}")
         if what == "delete":
@@ -142,6 +145,14 @@ class StorageServer:
             return _metadata(key, there)
         hashes = f"crc32c={crc32c(there.data)}"
         return 200, {"X-Goog-Hash": hashes, "X-Goog-Generation": str(there.generation)}, there.data
+
+    def _list(self, bucket: str, query: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Two a page, so that the second is asked for."""
+        found = sorted(k for k in self.objects if k[0] == bucket and k[1].startswith(query.get("prefix", "")))
+        first = int(query.get("pageToken", 0))
+        items = [{"bucket": bucket, "name": name} for _, name in found[first : first + 2]]
+        more = {"nextPageToken": str(first + 2)} if len(found) > first + 2 else {}
+        return 200, {}, json.dumps({"kind": "storage#objects", "items": items, **more}).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from engine.artifacts import Artifacts, parquet
 from engine.bucket import MAX_ROUNDS
 from engine.clients import connect_storage
-from engine.errors import ConfigurationError, MantaError, NotFoundError, TransientError
+from engine.errors import ConfigurationError, InternalError, MantaError, NotFoundError, TransientError
 from engine.foreign import Patience
 from engine.settings import Settings
 from engine.workplace import Workplace
@@ -302,3 +302,32 @@ def test_without_the_extra_it_says_how_to_install_it() -> None:
 
     assert "google-cloud-storage, which is not installed. Fix:" in done.stdout
     assert "pip install 'manta[gcs]'" in done.stdout
+
+
+def test_a_datasets_artifacts_are_removed_and_no_other(server: StorageServer, artifacts: Artifacts) -> None:
+    days = [date(2025, 12, day) for day in (1, 2, 3)]
+    for day in days:
+        artifacts.store(artifacts.uri("acme_prod", "openai_cost_daily", day, "v1:abc"), DATA)
+    kept = artifacts.uri("acme_prod_2", "openai_cost_daily", days[0], "v1:abc")
+    artifacts.store(kept, DATA)
+    server.faults["delete"] = [503, "lost"]
+
+    artifacts.remove("acme_prod")
+    artifacts.remove("acme_prod")
+
+    assert list(server.objects) == [("manta-artifacts", kept.removeprefix("gs://manta-artifacts/"))]
+
+
+@pytest.mark.parametrize("dataset", ["", "acme/prod"])
+def test_only_a_dataset_is_removed(artifacts: Artifacts, dataset: str) -> None:
+    with pytest.raises(InternalError):
+        artifacts.remove(dataset)
+
+
+def test_a_datasets_folder_is_removed_and_no_other(tmp_path: Path) -> None:
+    artifacts = Artifacts(str(tmp_path))
+    for dataset in ("acme_prod", "acme_prod_2"):
+        artifacts.store(artifacts.uri(dataset, "openai_cost_daily", date(2025, 12, 1), "v1:abc"), DATA)
+    artifacts.remove("acme_prod")
+    artifacts.remove("acme_prod")
+    assert [path.name for path in tmp_path.iterdir()] == ["acme_prod_2"]
