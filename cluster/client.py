@@ -1,8 +1,10 @@
-"""The supervisor as other processes reach it: plain calls, and its errors as they were raised."""
+"""The actors as other processes reach them, errors as they were raised: `Client` blocks, `Cluster` awaits."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import ray
@@ -11,12 +13,19 @@ from ray import exceptions as ray_errors
 from cluster.connect import connect
 from cluster.coordinator import coordinator
 from cluster.supervisor import Progress, supervisor
+from engine.audit import Audit
+from engine.directory import Directory
 from engine.errors import MantaError, TransientError
-from engine.runs import Run
+from engine.quota import Usage
+from engine.request_limits import Admission
+from engine.runs import Origin, Run
 from engine.settings import Settings
 from engine.types import RunRequest
 
 ANSWER_S = 180.0
+#: A web request waits no longer than this for an actor; its caller may ask again.
+WITHIN_S = 25.0
+QUICK_S = 5.0
 
 
 class Client:
@@ -29,12 +38,9 @@ class Client:
         self._coordinator: Any = coordinator(settings)
 
     def submit(self, request: RunRequest, *, trigger_by: str, trigger_type: str = "cli") -> tuple[Run, bool]:
-        """Start a run; returns it and whether it is new. Raises what the supervisor raises."""
-        answer: tuple[Run, bool] = self._get(
-            self._supervisor.submit.remote(
-                request, self._settings, trigger_type=trigger_type, trigger_by=trigger_by
-            )
-        )
+        """Start a run; returns it and whether it is new. Raises what the coordinator raises."""
+        origin = Origin(trigger_type, trigger_by)
+        answer: tuple[Run, bool] = self._get(self._coordinator.accept.remote(request, origin))
         return answer
 
     def progress(self, run_ids: Sequence[str]) -> list[Progress]:
@@ -54,12 +60,75 @@ class Client:
     def _get(self, ref: Any) -> Any:
         try:
             return ray.get(ref, timeout=ANSWER_S)
-        except ray_errors.RayTaskError as error:
-            if isinstance(error.cause, MantaError):
-                raise error.cause from None
-            raise
-        except (ray_errors.RayActorError, ray_errors.GetTimeoutError) as error:
-            raise TransientError(
-                f"The supervisor does not answer ({type(error).__name__}).",
-                fix="See `manta status` and the Ray dashboard; runs go on from the warehouse.",
-            ) from error
+        except (ray_errors.RayError, TimeoutError) as error:
+            raise _mapped(error) from None
+
+
+class Cluster:
+    """The same for a web replica, which is part of the cluster already. Errors as the actors raise them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._supervisor: Any = supervisor(settings)
+        self._coordinator: Any = coordinator(settings)
+
+    async def accept(self, request: RunRequest, origin: Origin) -> tuple[Run, bool]:
+        """Put a run on record; see `Coordinator.accept`."""
+        answer: tuple[Run, bool] = await _answer(self._coordinator.accept.remote(request, origin))
+        return answer
+
+    async def progress(self, run_ids: Sequence[str]) -> list[Progress]:
+        """How runs stand; see `Supervisor.progress`."""
+        answer: list[Progress] = await _answer(self._supervisor.progress.remote(list(run_ids)))
+        return answer
+
+    async def cancel(self, org: str, run_id: str, *, audit: Audit) -> Run:
+        """Stop a run; see `Supervisor.cancel`."""
+        answer: Run = await _answer(self._supervisor.cancel.remote(org, run_id, audit=audit))
+        return answer
+
+    async def take(self, policy: str, key: str) -> Admission:
+        """Count one request; see `Coordinator.take`."""
+        answer: Admission = await _answer(self._coordinator.take.remote(policy, key), within_s=QUICK_S)
+        return answer
+
+    async def directory(self, known: str | None) -> Directory | None:
+        """The directory when it has changed; see `Coordinator.directory`."""
+        answer: Directory | None = await _answer(self._coordinator.directory.remote(known))
+        return answer
+
+    async def refresh_directory(self) -> str:
+        """Read the directory anew; see `Coordinator.refresh_directory`."""
+        return str(await _answer(self._coordinator.refresh_directory.remote()))
+
+    async def usage(self, org: str) -> Usage:
+        """What an organisation has used; see `Coordinator.usage`."""
+        answer: Usage = await _answer(self._coordinator.usage.remote(org))
+        return answer
+
+    async def health(self) -> dict[str, int]:
+        """The coordinator's numbers, once the supervisor has answered as well."""
+        await _answer(self._supervisor.progress.remote([]), within_s=QUICK_S)
+        return dict(await _answer(self._coordinator.health.remote(), within_s=QUICK_S))
+
+
+async def _answer(ref: Any, *, within_s: float = WITHIN_S) -> Any:
+    try:
+        async with asyncio.timeout(within_s):
+            # Shielded: a request that is given up must not take back what it has asked for.
+            return await asyncio.shield(_awaited(ref))
+    except (ray_errors.RayError, TimeoutError) as error:
+        raise _mapped(error) from None
+
+
+async def _awaited(ref: Any) -> Any:
+    return await ref
+
+
+def _mapped(error: Exception) -> Exception:
+    if isinstance(error, ray_errors.RayTaskError):
+        return error.cause if isinstance(error.cause, MantaError) else error
+    return TransientError(
+        f"The coordinator or the supervisor does not answer ({type(error).__name__}).",
+        fix="See `manta status` and the Ray dashboard; runs go on from the warehouse.",
+        retry_after=timedelta(seconds=5),
+    )

@@ -1,8 +1,8 @@
-"""The one actor per cluster that decides what must be decided once: run identity, slots, rate permits.
+"""The one actor per cluster that decides what must be decided once: runs, quotas, slots, rate permits.
 
 Which runs exist is logged in `org_meta_pipeline_runs` before it is answered, and read back from there by
-a new incarnation. Slots and rate permits are not logged: they expire, and a unit that runs twice meanwhile
-is harmless because publishing is fenced by the table version.
+a new incarnation; quotas are counted from the same rows. Slots and rate permits are not logged: they expire,
+and a unit that runs twice meanwhile is harmless because publishing is fenced by the table version.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from datetime import UTC, datetime
 
 from ray.actor import ActorHandle
 
+from cluster.acceptance import Acceptance
 from cluster.connect import cluster_cpus, standing
+from cluster.directory_keeper import DirectoryKeeper
 from cluster.slots import Ask, Slots
+from engine.directory import Directory, read_directory
+from engine.errors import ForbiddenError, LimitError
 from engine.limits import Bucket, Pace, Reading
-from engine.plan import request_key
-from engine.runs import Run
+from engine.quota import Usage
+from engine.request_limits import Admission, RequestLimits
+from engine.runs import Origin, Run
 from engine.settings import Settings
 from engine.types import RunRequest
 from engine.workplace import open_workplace
@@ -43,58 +48,85 @@ class Coordinator:
         self._granted: dict[str, list[str]] = defaultdict(list)
         self._woken: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._accepting = asyncio.Lock()
-        self._active: dict[str, Run] = {run.request_key: run for run in self._work.history.active()}
-        self._sequences: dict[str, int] = {}
+        self._limits = RequestLimits(
+            {
+                "requests": settings.api_requests_per_minute,
+                "runs": settings.api_runs_per_minute,
+                "failures": settings.api_failures_per_minute,
+            }
+        )
+        self._acceptance = Acceptance(
+            self._work.history,
+            self._work.catalog,
+            max_active=settings.max_active_runs,
+            now=lambda: datetime.now(UTC),
+        )
+        self._acceptance.restore()
+        self._directory = DirectoryKeeper(
+            lambda: read_directory(self._work.central, self._work.catalog.plans),
+            refresh_s=settings.directory_refresh_seconds,
+        )
+        self._supervisor: str | None = None
+        self._refused_total = 0
         self._epoch = uuid.uuid4().hex
 
     async def capacity(self) -> int:
         """Slots in all."""
         return self._slots.capacity
 
-    async def accept(self, request: RunRequest, *, trigger_type: str, trigger_by: str) -> tuple[Run, bool]:
-        """Give a request its run: the active one of an equal request, else a new one, on record.
+    async def accept(self, request: RunRequest, origin: Origin) -> tuple[Run, bool]:
+        """Give a request its run; returns the run and whether it is new. See `Acceptance.accept`.
 
-        Returns the run and whether it is new. A run that ended makes room for a new ordinal.
+        Raises LimitError, NotFoundError for an organisation that is not there, ForbiddenError for one that
+        is suspended or removed, UsageError for an idempotency key that belongs to another request.
         """
-        key = request_key(request)
-        async with self._accepting:
-            if key in self._active:
-                return self._active[key], False
-            run = await asyncio.to_thread(self._new_run, request, key, trigger_type, trigger_by)
-            self._active[key] = run
-            return run, True
+        try:
+            org = await self._directory.org(request.org)
+            if org.status != "ACTIVE":
+                raise ForbiddenError(
+                    f"{org.slug} is {org.status.lower()}: it runs nothing.",
+                    fix=f"An operator resumes it: manta org resume {org.slug}",
+                )
+            return await self._acceptance.accept(request, origin, org.limits)
+        except (LimitError, ForbiddenError):
+            self._refused_total += 1
+            raise
 
-    def _new_run(self, request: RunRequest, key: str, trigger_type: str, trigger_by: str) -> Run:
-        history = self._work.history
-        if request.org not in self._sequences:
-            self._sequences[request.org] = history.last_sequence(request.org)
-        ordinal = len(history.same_request(request.org, key)) + 1
-        now = datetime.now(UTC)
-        run = Run(
-            id=f"{key[:16]}-{ordinal}",
-            request=request,
-            request_key=key,
-            pipeline_id=self._work.catalog.pipeline(request.pipeline).id_for(request.org),
-            status="PENDING",
-            sequence=self._sequences[request.org] + 1,
-            version=1,
-            trigger_type=trigger_type,
-            trigger_by=trigger_by,
-            start_time=now,
-        )
-        history.save(run, now=now)
-        self._sequences[request.org] = run.sequence
-        return run
+    async def handover(self, supervisor: str, carried: Sequence[str]) -> tuple[bool, list[Run]]:
+        """Runs for this incarnation of the supervisor to carry out, as they come on record.
+
+        The first call of an incarnation gets all that have not ended, and True: they may be further on record
+        than they are known here. `carried` are those it has: they count as under way. Waits a few seconds for
+        the first run.
+        """
+        self._acceptance.renew(carried)
+        everything = self._supervisor != supervisor
+        self._supervisor = supervisor
+        return everything, await self._acceptance.handover(everything=everything, wait_s=POLL_S)
 
     async def finish(self, run: Run) -> None:
         """A run has ended: forget it, its leases and what it waits for."""
-        if self._active.get(run.request_key, run).id == run.id:
-            self._active.pop(run.request_key, None)
+        self._acceptance.finish(run)
         self._slots.withdraw(run.id)
         self._granted.pop(run.id, None)
         self._woken.pop(run.id, None)
         self._deal()
+
+    async def directory(self, known: str | None) -> Directory | None:
+        """The directory when it differs from the version `known`; waits a few seconds for that."""
+        return await self._directory.changed(known, wait_s=POLL_S)
+
+    async def refresh_directory(self) -> str:
+        """Read the directory anew, for a change just made; returns its version."""
+        return (await self._directory.refresh()).version
+
+    async def take(self, policy: str, key: str) -> Admission:
+        """Count one request of `key` against a request limit (`requests`, `runs`, `failures`)."""
+        return self._limits.take(policy, key, time.monotonic())
+
+    async def usage(self, org: str) -> Usage:
+        """What the organisation has used of its quota."""
+        return self._acceptance.usage(org)
 
     async def join(self, driver: str) -> str:
         """A driver begins: whatever an earlier incarnation of it held or waited for is dropped."""
@@ -105,7 +137,7 @@ class Coordinator:
 
     async def active(self) -> list[Run]:
         """Runs that have not ended, as they were accepted."""
-        return list(self._active.values())
+        return self._acceptance.active
 
     async def ask(self, driver: str, asks: Sequence[Ask]) -> None:
         """Queue units of a driver for slots."""
@@ -157,9 +189,11 @@ class Coordinator:
         return known
 
     async def health(self) -> Mapping[str, int]:
-        """Numbers for `manta status`."""
+        """Numbers for `manta status` and `/metrics`."""
         return {
-            "active_runs": len(self._active),
+            "active_runs": len(self._acceptance.active),
+            "accepted_total": self._acceptance.accepted_total,
+            "refused_total": self._refused_total,
             "slots": self._slots.capacity,
             "held": self._slots.held,
             "waiting": self._slots.waiting,

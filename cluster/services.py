@@ -57,8 +57,8 @@ def start_warehouse(home: Path, *, project: str, port: int = 0, grpc_port: int =
             return service
         if (service := _started_by_hand(data_dir, _log(home, "warehouse"))) is not None:
             return service
-        _refuse_busy("embedded BigQuery's REST", port)
-        _refuse_busy("embedded BigQuery's gRPC", grpc_port)
+        refuse_busy("embedded BigQuery's REST", port)
+        refuse_busy("embedded BigQuery's gRPC", grpc_port)
         # A killed server's address must not be taken for the new one's.
         with contextlib.suppress(OSError):
             (data_dir / "address.json").unlink()
@@ -91,7 +91,7 @@ def start_ray(home: Path, *, num_cpus: int, object_store_bytes: int, dashboard_p
     with _locked(home):
         if (service := running(home).get("ray")) is not None:
             return service
-        _refuse_busy("Ray dashboard's", dashboard_port)
+        refuse_busy("Ray dashboard's", dashboard_port)
         # A node whose head was killed may have left workers; they would write into the folder we clear.
         processes.end(None, _mark(home, "ray"), patience_s=0)
         try:
@@ -213,7 +213,8 @@ def _started_by_hand(data_dir: Path, log: Path) -> Service | None:
         return None
 
 
-def _refuse_busy(what: str, port: int) -> None:
+def refuse_busy(what: str, port: int) -> None:
+    """Raise ServiceError when somebody listens on this port of loopback; 0 is never busy."""
     if port and not processes.port_is_free(port):
         raise ServiceError(
             f"The {what} port {port} is in use.", fix="Free it, or choose another (0 takes any free port)."

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
+from ray import exceptions as ray_errors
 from ray.actor import ActorHandle
 
 from cluster.connect import standing
@@ -24,27 +26,26 @@ from cluster.flow import RunState
 from cluster.ray_attempt import RayAttempt
 from cluster.slots import Ask
 from cluster.tasks import UnitTask, unit_task
-from engine.errors import InternalError, MantaError, NotFoundError, UsageError
+from engine.audit import Audit
+from engine.errors import InternalError, MantaError, NotFoundError, StateError, TransientError
 from engine.log import JsonLog
+from engine.runs import Progress as Progress
 from engine.runs import Run, Transition
 from engine.settings import Settings
 from engine.settle import settle
-from engine.types import Outcome, Plan, RunRequest, Unit
+from engine.types import Outcome, Plan, Unit
 from engine.workplace import open_workplace
 
 NAME = "manta-supervisor"
 ENDED_KEPT = 200
+AWAY_S = 1.0
+#: A run on record is handed over within milliseconds; a cancel that is quicker asks this often for it.
+TAKEN_WITHIN, HANDED_S = 50, 0.1
+#: What a drive knows of its run when it ends.
+DRIVEN = ("status", "tally", "plan_id", "error_code", "error_message")
 # Ray keeps metric series for every task name in the process that submits it, 16 kB a unit and for ever
 # (benchmarks/README.md): names stay readable in the dashboard, the series go.
 WITHOUT_TASK_SERIES = {"RAY_enable_metrics_collection": "0"}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A run as its driver sees it now; `running` names units."""
-
-    run: Run
-    running: tuple[str, ...]
 
 
 class _Slots:
@@ -77,6 +78,27 @@ class _Slots:
         await self._actor.release.remote(keys)
 
 
+class _Carried:
+    """One run in hand. `run` is its latest row but for what its drive has counted since."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.drive: Drive | None = None
+        self.cancelled = run.status == RunState.CANCELLING.value
+        self.lock = asyncio.Lock()
+
+    @property
+    def seen(self) -> Run:
+        """The run as it stands now."""
+        return self.run if self.drive is None or self.run.terminal else self.drive.run
+
+    def cancel(self) -> None:
+        """Stop it, or never start it."""
+        self.cancelled = True
+        if self.drive is not None:
+            self.drive.cancel()
+
+
 class Supervisor:
     """See the module; every public method is an actor call."""
 
@@ -84,47 +106,68 @@ class Supervisor:
         self._work = open_workplace(settings)
         self._coordinator: Any = coordinator(settings)
         self._log = JsonLog(sys.stdout.write, now=lambda: datetime.now(UTC))
-        self._drives: dict[str, Drive] = {}
+        self._carried: dict[str, _Carried] = {}
         self._ended: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # A constructor has no event loop yet; the call to itself runs first thing after it.
-        ray.get_runtime_context().current_actor.resume.remote()
+        ray.get_runtime_context().current_actor.begin.remote()
 
-    async def resume(self) -> int:
-        """Drive on what an earlier incarnation left; returns how many runs that are."""
-        left = [
-            run for run in await asyncio.to_thread(self._work.history.active) if run.id not in self._drives
-        ]
-        for run in left:
+    async def begin(self) -> None:
+        """Take on what has not ended, and then whatever comes on record."""
+        self._spawn(self._watch(uuid.uuid4().hex))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, incarnation: str) -> None:
+        while True:
             try:
-                plan = await asyncio.to_thread(self._work.plan, run.request, now=datetime.now(UTC))
-            except MantaError as error:
-                # What it needs is gone, its credential for instance: it ends, and says so.
-                await self._end(replace(run, **_failed(error)))
-            else:
-                told = await asyncio.to_thread(self._work.history.transitions, run.request.org, run.id)
-                self._launch(run, plan, self._work.settings, position=told[-1]["position"] if told else 0)
-        return len(left)
+                anew, handed = await self._coordinator.handover.remote(incarnation, list(self._carried))
+            except ray_errors.RayError:
+                # It is being started again, and then hands over everything.
+                await asyncio.sleep(AWAY_S)
+                continue
+            runs = [run for run in handed if run.id not in self._carried and run.id not in self._ended]
+            for run in await self._latest(runs) if anew and runs else runs:
+                carried = self._carried[run.id] = _Carried(run)
+                self._spawn(self._carry(carried))
 
-    async def submit(
-        self, request: RunRequest, settings: Settings, *, trigger_type: str, trigger_by: str
-    ) -> tuple[Run, bool]:
-        """Plan the request, put its run on record and start it; returns the run and whether it is new.
+    async def _latest(self, runs: Sequence[Run]) -> list[Run]:
+        """Runs as an earlier incarnation left them on record; the coordinator knows how they began."""
+        active = {run.id: run for run in await _patiently(self._work.history.active)}
+        ended = [run for run in runs if run.id not in active]
+        for run in ended:
+            if (found := await self._on_record(run)) is not None:
+                await self._coordinator.finish.remote(found)
+        return [active[run.id] for run in runs if run.id in active]
 
-        `settings`, without secrets, are the submitter's: the run's units ask the providers where they say. A
-        run that a later incarnation resumes has that one's own.
-        Raises UsageError, NotFoundError: whatever can be known to be wrong is refused before a run exists.
-        """
-        plan = await asyncio.to_thread(self._work.plan, request, now=datetime.now(UTC))
-        run, created = await self._coordinator.accept.remote(
-            request, trigger_type=trigger_type, trigger_by=trigger_by
-        )
-        # Not `created`: the answer that said so may have been lost with a coordinator that was restarted.
-        if run.id not in self._drives and run.id not in self._ended:
-            self._launch(run, plan, settings)
-        return self._seen(run), created
+    async def _on_record(self, run: Run) -> Run | None:
+        return await _patiently(lambda: self._work.history.get(run.request.org, run.id))
 
-    def _launch(self, run: Run, plan: Plan, settings: Settings, *, position: int = 0) -> None:
+    async def _carry(self, carried: _Carried) -> None:
+        run = carried.run
+        log = self._log.bind(run_id=run.id, org=run.request.org)
+        try:
+            drive = await self._drive(carried)
+            log.info("run_started", pipeline=run.request.pipeline, units=drive.run.tally.units_total)
+            ended = await drive.finish()
+            changes = {name: getattr(ended, name) for name in DRIVEN}
+        except Exception as error:  # noqa: BLE001 - a run must reach a terminal state whatever happens
+            changes = _failed(error)
+        ended = await self._end(carried, changes)
+        log.info("run_ended", status=ended.status, rows=ended.tally.row_count, loads=ended.tally.load_jobs)
+
+    async def _drive(self, carried: _Carried) -> Drive:
+        """Plan the run and set it going. Raises MantaError when what it needs is gone, its credential say."""
+        run = carried.run
+        settings = self._work.settings.with_endpoints(run.request.endpoints)
+        plan = await _patiently(lambda: self._work.plan(run.request, now=datetime.now(UTC)))
+        position = 0
+        if run.version > 1:
+            told = await _patiently(lambda: self._work.history.transitions(run.request.org, run.id))
+            position = told[-1]["position"] if told else 0
         doors = Doors(
             slots=_Slots(self._coordinator, run.id),
             start=lambda unit, attempt: self._start(run, plan, settings, unit, attempt),
@@ -133,36 +176,36 @@ class Supervisor:
             now=lambda: datetime.now(UTC),
             rand=random.random,
         )
-        drive = Drive(run, plan, doors, position=position)
-        self._drives[run.id] = drive
-        task = asyncio.create_task(self._drive(run, drive))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        drive = Drive(carried.run, plan, doors, position=position)
+        carried.drive = drive
+        if carried.cancelled:
+            drive.cancel()
+            if run.version > 1 and plan.units:
+                # Its units died with the former supervisor; their load jobs did not.
+                await self._settle(plan.units[0])
+        else:
+            await self._save(carried, status=RunState.RUNNING.value)
+        return drive
 
-    async def _drive(self, accepted: Run, drive: Drive) -> None:
-        log = self._log.bind(run_id=accepted.id, org=accepted.request.org)
-        log.info("run_started", pipeline=accepted.request.pipeline, units=drive.run.tally.units_total)
-        try:
-            drive.run = await self._save(replace(drive.run, status=RunState.RUNNING.value))
-            ended = await drive.finish()
-        except Exception as error:  # noqa: BLE001 - a run must reach a terminal state whatever happens
-            ended = replace(drive.run, **_failed(error))
-        ended = await self._end(ended)
-        log.info("run_ended", status=ended.status, rows=ended.tally.row_count, loads=ended.tally.load_jobs)
-
-    async def _end(self, run: Run) -> Run:
-        ended = await self._save(replace(run, end_time=datetime.now(UTC)))
+    async def _end(self, carried: _Carried, changes: Mapping[str, Any]) -> Run:
+        ended = await self._save(carried, **changes, end_time=datetime.now(UTC))
         self._ended[ended.id] = ended
         for oldest in list(self._ended)[:-ENDED_KEPT]:
             del self._ended[oldest]
-        self._drives.pop(ended.id, None)
+        self._carried.pop(ended.id, None)
         await self._coordinator.finish.remote(ended)
         return ended
 
-    async def _save(self, run: Run) -> Run:
-        newer = replace(run, version=run.version + 1)
-        await asyncio.to_thread(self._work.history.save, newer, now=datetime.now(UTC))
-        return newer
+    async def _save(self, carried: _Carried, *, audit: Audit | None = None, **changes: Any) -> Run:
+        """Append the run with these changes as its next version."""
+        async with carried.lock:
+            newer = replace(carried.seen, version=carried.run.version + 1, **changes)
+            await _patiently(lambda: self._work.history.save(newer, now=datetime.now(UTC), audit=audit))
+            carried.run = newer
+            if carried.drive is not None:
+                # Only this: the drive has gone on counting meanwhile.
+                carried.drive.run = replace(carried.drive.run, version=newer.version, status=newer.status)
+            return newer
 
     def _start(self, run: Run, plan: Plan, settings: Settings, unit: Unit, attempt: int) -> RayAttempt:
         pipeline = self._work.catalog.pipeline(unit.pipeline)
@@ -195,33 +238,48 @@ class Supervisor:
     async def _record(self, run: Run, transitions: Sequence[Transition], outcomes: Sequence[Outcome]) -> None:
         await asyncio.to_thread(self._work.history.record, run, transitions, outcomes, now=datetime.now(UTC))
 
-    def _seen(self, run: Run) -> Run:
-        drive = self._drives.get(run.id)
-        return drive.run if drive else self._ended.get(run.id, run)
-
     async def progress(self, run_ids: Sequence[str]) -> list[Progress]:
         """How runs stand; those that this supervisor does not know are left out."""
         found = []
         for run_id in run_ids:
-            if drive := self._drives.get(run_id):
-                found.append(Progress(drive.run, tuple(drive.running)))
+            if carried := self._carried.get(run_id):
+                running = carried.drive.running if carried.drive else ()
+                found.append(Progress(carried.seen, tuple(running)))
             elif ended := self._ended.get(run_id):
                 found.append(Progress(ended, ()))
         return found
 
-    async def cancel(self, org: str, run_id: str) -> Run:
-        """Stop a run; answers at once, the run becomes CANCELLED when its units have stopped.
+    async def cancel(self, org: str, run_id: str, *, audit: Audit | None = None) -> Run:
+        """Stop a run; answers when that is on record, the run becomes CANCELLED when its units have stopped.
 
-        Raises NotFoundError, and UsageError for a run that has ended.
+        Raises NotFoundError, and StateError for a run that has ended.
         """
-        drive = self._drives.get(run_id)
-        if drive is not None and drive.run.request.org == org:
-            drive.cancel()
-            return drive.run
-        run = await asyncio.to_thread(self._work.history.get, org, run_id)
-        if run is None:
-            raise NotFoundError(f"{org} has no run {run_id}.", fix=f"See `manta runs {org}`.")
-        raise UsageError(f"Run {run_id} has ended: {run.status}.", fix="There is nothing to cancel.")
+        for _ in range(TAKEN_WITHIN):
+            carried = self._carried.get(run_id)
+            if carried is not None and carried.run.request.org == org:
+                return await self._cancel(carried, audit)
+            run = self._ended.get(run_id) or await asyncio.to_thread(self._work.history.get, org, run_id)
+            if run is None or run.request.org != org:
+                raise NotFoundError(f"{org} has no run {run_id}.", fix=f"See `manta runs {org}`.")
+            if run.terminal:
+                raise StateError(f"Run {run_id} has ended: {run.status}.", fix="There is nothing to cancel.")
+            # On record, and on its way here.
+            await asyncio.sleep(HANDED_S)
+        raise TransientError(f"Run {run_id} is only just starting.", fix="Cancel it again in a moment.")
+
+    async def _cancel(self, carried: _Carried, audit: Audit | None) -> Run:
+        carried.cancel()
+        status = carried.seen.status if carried.seen.terminal else RunState.CANCELLING.value
+        return await self._save(carried, audit=audit, status=status)
+
+
+async def _patiently[T](call: Callable[[], T]) -> T:
+    """Call in a thread until the warehouse is there: without it a run cannot be ended on record either."""
+    while True:
+        try:
+            return await asyncio.to_thread(call)
+        except TransientError:
+            await asyncio.sleep(AWAY_S)
 
 
 def _failed(error: Exception) -> dict[str, Any]:
