@@ -1,4 +1,4 @@
-"""What an operator keeps in order: configs, organisations, credentials, prices."""
+"""What an operator keeps in order: configs, credentials, prices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from engine.errors import NotFoundError, UsageError
-from serve.cli import arguments
+from serve.cli import arguments, tenants
 from serve.cli.desk import Desk, desk_of
 from serve.cli.output import FAILED, count, json_line, line, number_text, state, table
 
@@ -19,7 +19,6 @@ ProviderName = Annotated[str, typer.Argument(metavar="PROVIDER", help="Such as o
 MILLION = 1_000_000
 PER_PIECE = ("web_search", "file_search", "code_session", "character", "second", "image")
 
-org_app = typer.Typer(help="Organisations: add, list.", no_args_is_help=True)
 credential_app = typer.Typer(help="Provider keys, encrypted: add, list, off.", no_args_is_help=True)
 prices_app = typer.Typer(help="The price book: sync, show.", no_args_is_help=True)
 
@@ -27,14 +26,11 @@ prices_app = typer.Typer(help="The price book: sync, show.", no_args_is_help=Tru
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("validate")(validate)
-    org_app.command("add")(org_add)
-    org_app.command("list")(org_list)
     credential_app.command("add")(credential_add)
     credential_app.command("list")(credential_list)
     credential_app.command("off")(credential_off)
     prices_app.command("sync")(prices_sync)
     prices_app.command("show")(prices_show)
-    app.add_typer(org_app, name="org")
     app.add_typer(credential_app, name="credential")
     app.add_typer(prices_app, name="prices")
 
@@ -68,44 +64,6 @@ def validate(context: typer.Context, as_json: AsJson = False) -> None:
     line(desk.out, f"{len(catalog.pipelines)} pipelines, {len(catalog.schemas)} schemas: no problem found")
 
 
-def org_add(
-    context: typer.Context,
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="Lowercase letters, digits and _.")],
-    name: Annotated[str | None, typer.Option(help="Its name for people; default the slug.")] = None,
-    email: Annotated[
-        str | None, typer.Option(help="Who is told of failures; default DEFAULT_ADMIN_EMAIL.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Add an organisation and its dataset.
-
-    The same again changes nothing.
-    """
-    desk = desk_of(context)
-    desk.work.central.ensure()
-    org = desk.work.tenants.add(slug, name=name or slug, admin_email=email)
-    if as_json:
-        json_line(desk.out, org)
-        return
-    line(desk.out, f"Organisation {org.slug} ({org.name}) keeps its tables in {org.dataset}.")
-    line(desk.out, f"  next, store a key: manta credential add {org.slug} openai")
-
-
-def org_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the active organisations."""
-    desk = desk_of(context)
-    orgs = desk.work.tenants.active()
-    if as_json:
-        for org in orgs:
-            json_line(desk.out, org)
-        return
-    if not orgs:
-        line(desk.out, "No organisations yet. Add one: manta org add SLUG --name NAME --email ADDRESS")
-        return
-    rows = [(org.slug, org.name, org.admin_email, org.dataset) for org in orgs]
-    table(desk.out, ("organisation", "name", "admin", "dataset"), rows)
-
-
 def credential_add(
     context: typer.Context,
     org: Slug,
@@ -120,7 +78,9 @@ def credential_add(
     desk = desk_of(context)
     desk.work.tenants.get(org)
     secret = read_secret(desk, f"{provider} admin key for {org}")
-    credential_id = desk.work.tenants.add_credential(org, provider, secret, name=name)
+    credential_id = desk.work.tenants.add_credential(
+        org, provider, secret, name=name, audit=tenants.audit(desk, org, "credential.add", "credential")
+    )
     if as_json:
         facts = {"org_slug": org, "provider": provider, "name": name, "credential_id": credential_id}
         json_line(desk.out, facts)
@@ -179,7 +139,9 @@ def credential_off(
     """
     desk = desk_of(context)
     desk.work.tenants.get(org)
-    desk.work.tenants.deactivate(org, credential)
+    desk.work.tenants.deactivate(
+        org, credential, audit=tenants.audit(desk, org, "credential.off", "credential", credential)
+    )
     if as_json:
         json_line(desk.out, {"org_slug": org, "credential_id": credential, "is_active": False})
         return

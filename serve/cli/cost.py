@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UsageError
+from serve import cost_rows
 from serve.cli import arguments
 from serve.cli.desk import Desk, desk_of
 from serve.cli.output import change, days, json_line, line, money, number_text, short, table
@@ -21,7 +22,6 @@ from serve.cli.output import change, days, json_line, line, money, number_text, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DAYS = 30
 SUMMED = ("cost", "cost_before", "tokens", "unpriced_tokens", "unpriced_rows")
 AMOUNTS = ("cost", "cost_before", "change", "change_percent", "tokens", "unpriced_tokens", "unpriced_rows")
 
@@ -80,47 +80,19 @@ def cost(
 
 def period(desk: Desk, since: str | None, until: str | None) -> tuple[date, date]:
     """The days asked for; without any the last 30 closed ones. Raises UsageError."""
-    from engine.costs import check_period
-
-    today = desk.now().date()
-    last = arguments.day(until, option="--until") if until else today - timedelta(days=1)
-    earliest = date.fromordinal(max(1, last.toordinal() - DAYS + 1))
-    first = arguments.day(since, option="--since") if since else earliest
-    check_period(first, last, today=today)
-    return first, last
+    last = arguments.day(until, option="--until") if until else None
+    first = arguments.day(since, option="--since") if since else None
+    return cost_rows.period(first, last, today=desk.now().date())
 
 
 def spent(desk: Desk, orgs: Sequence[str], *, since: date, until: date, by: By) -> dict[str, pa.Table]:
     """The spend of each organisation."""
-    from engine.costs import cost_tables, spend
-
-    tables = cost_tables(desk.work.catalog.schemas, desk.work.catalog.providers)
-    return {
-        org: spend(desk.work.warehouse(org), since=since, until=until, by=by.value, providers=tables)
-        for org in orgs
-    }
+    return cost_rows.spent(desk.work, orgs, since=since, until=until, by=by.value)
 
 
 def rows_of(found: dict[str, pa.Table], *, by: By) -> Iterable[dict[str, Any]]:
     """One exact row per organisation and group, for programs."""
-    from engine.costs import change_percent
-
-    for org, spend in found.items():
-        for row in spend.to_pylist():
-            named = {} if by is By.PROVIDER else {by.value: row["key"]}
-            yield {
-                "org_slug": org,
-                "provider": row["provider"],
-                **named,
-                "currency": row["currency"],
-                "cost": row["cost"],
-                "cost_before": row["cost_before"],
-                "change": row["cost"] - row["cost_before"],
-                "change_percent": change_percent(row["cost"], row["cost_before"]),
-                "tokens": row["tokens"],
-                "unpriced_tokens": row["unpriced_tokens"],
-                "unpriced_rows": row["unpriced_rows"],
-            }
+    return cost_rows.rows_of(found, by=by.value)
 
 
 def as_csv_text(rows: Iterable[dict[str, Any]], *, by: By) -> str:

@@ -29,7 +29,7 @@ CONNECT_S = 2.0
 
 
 class RunDoor(Protocol):
-    """The cluster's supervisor, as a terminal sees it."""
+    """Runs, as a terminal sees them."""
 
     def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]: ...
     def progress(self, run_ids: Sequence[str]) -> list[Progress]: ...
@@ -48,7 +48,7 @@ def _workplace(settings: Settings) -> Workplace:
     from engine.settings import check_start
     from engine.workplace import open_workplace
 
-    check_start(settings, api=False)
+    check_start(settings)
     _refuse_dead("The embedded BigQuery", settings.bigquery_emulator_host)
     return open_workplace(settings)
 
@@ -73,11 +73,21 @@ def _refuse_dead(what: str, address: str | None) -> None:
         ) from error
 
 
-def _cluster(settings: Settings) -> RunDoor:
-    _refuse_dead("The Ray cluster", settings.ray_address)
-    from cluster.client import Client
+def _api(settings: Settings, environ: Mapping[str, str]) -> RunDoor:
+    from engine.errors import TransientError
+    from serve.cli.http_runs import HttpRuns, headers_of
 
-    return Client(settings)
+    if settings.manta_api_url is None:
+        raise TransientError(
+            "No API of this installation is known.", fix="Run `manta up`, or set MANTA_API_URL."
+        )
+    _refuse_dead("The API", settings.manta_api_url)
+    headers = headers_of(settings, org_key=environ.get("ORG_API_KEY"))
+    # Addresses given with this call are for its runs; an organisation's key may not choose any.
+    given = {name: url for name, url in environ.items() if name.endswith("_BASE_URL") and url}
+    known = {name for name in given if name.lower() in type(settings).model_fields}
+    endpoints = {} if "X-API-Key" in headers else {name: given[name] for name in sorted(known)}
+    return HttpRuns(settings.manta_api_url, headers=headers, endpoints=endpoints)
 
 
 @dataclass
@@ -92,7 +102,7 @@ class Desk:
     sleep: Callable[[float], None] = time.sleep
     load: Callable[[Mapping[str, str]], Settings] = _load
     open: Callable[[Settings], Workplace] = _workplace
-    join: Callable[[Settings], RunDoor] = _cluster
+    join: Callable[[Settings, Mapping[str, str]], RunDoor] = _api
     warned: set[str] = field(default_factory=set)
 
     @cached_property
@@ -113,7 +123,7 @@ class Desk:
     @cached_property
     def runs(self) -> RunDoor:
         """Where runs are submitted and followed."""
-        return self.join(self.settings)
+        return self.join(self.settings, self.environ)
 
     def at(self, environ: Mapping[str, str]) -> Desk:
         """The same desk with another environment: the demo's own, or one that has just been started."""

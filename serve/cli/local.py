@@ -36,31 +36,31 @@ def up(
     context: typer.Context,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs Ray may use; default all.")] = None,
     ports: Annotated[
-        PortChoice, typer.Option(help="fixed: 9650, 9660, 8265; free: whatever is free.")
+        PortChoice, typer.Option(help="fixed: 9650, 9660, 8265, 8001; free: whatever is free.")
     ] = PortChoice.FIXED,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a real BigQuery is used.")] = False,
 ) -> None:
     """Start the stack on this machine, or join it.
 
-    Local: the embedded BigQuery, Ray, coordinator and supervisor, all on 127.0.0.1. With a real project it
-    names project, location and datasets and asks once.
+    Local: the embedded BigQuery, Ray, coordinator, supervisor and the API, all on 127.0.0.1. With a real
+    project it names project, location and datasets and asks once.
     """
+    from engine.root_keys import read_root_keys
     from engine.settings import check_start
 
     desk = desk_of(context)
     settings = desk.settings
     line(desk.out, f"manta {settings.env}, data in {settings.home}")
     if not stack.is_embedded(desk):
-        check_start(settings, api=False)
+        check_start(settings)
+        if settings.env != "local":
+            read_root_keys(settings)
         _confirm(desk, yes=yes)
     desk, _ = stack.start(
         desk, ports=stack.FREE if ports is PortChoice.FREE else stack.Ports(), cpus=cpus, keep={}
     )
-    check_start(desk.settings, api=False)
+    check_start(desk.settings)
     stack.prepare(desk)
-    if settings.env == "local":
-        path, made = stack.make_root_key(settings.home)
-        line(desk.out, f"  root key       {'made' if made else 'kept'} in {path} (only you can read it)")
     if desk.settings.ray_dashboard:
         line(desk.out, f"  dashboard      {desk.settings.ray_dashboard}; its token: manta status --token")
     line(desk.out, "Ready. First time here? manta init")
@@ -156,7 +156,7 @@ def _numbers(desk: Desk) -> tuple[dict[str, int] | None, str]:
     from engine.settings import check_start
 
     try:
-        check_start(desk.settings, api=False)
+        check_start(desk.settings)
         return dict(desk.runs.health()), ""
     except MantaError as error:
         return None, f"{error.message} {error.fix}".strip()

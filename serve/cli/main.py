@@ -14,7 +14,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from engine.errors import InternalError, MantaError, UsageError
-from serve.cli import admin, cost, demo, init, local, query, runs
+from serve.cli import admin, audit, cost, demo, init, keys, local, query, quotas, runs, tenants, vault
 from serve.cli.desk import Desk, terminal_desk
 from serve.cli.output import FAILED, exit_code, line, say_error
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for part in (local, demo, init, admin, runs, cost, query):
+for part in (local, demo, init, tenants, admin, keys, quotas, audit, runs, cost, query, vault):
     part.register(app)
 
 

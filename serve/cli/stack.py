@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,22 +12,23 @@ from serve.cli.output import count, line
 
 if TYPE_CHECKING:
     from cluster.services import Service
+    from engine.settings import Settings
     from serve.cli.desk import Desk
 
-ROOT_KEY_BYTES = 32
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where services listen; 0 is any free port."""
+    """Where services listen; 0 is any free port, None for the API is what API_PORT says."""
 
     rest: int = 9650
     grpc: int = 9660
     dashboard: int = 8265
+    api: int | None = None
 
 
-FREE = Ports(0, 0, 0)
+FREE = Ports(0, 0, 0, 0)
 
 
 def is_embedded(desk: Desk) -> bool:
@@ -56,6 +55,7 @@ def start(
         rest=ports.rest or _port(settings.bigquery_emulator_host),
         grpc=ports.grpc or _port(settings.bigquery_storage_emulator_host),
         dashboard=ports.dashboard,
+        api=ports.api,
     )
     found: dict[str, Service] = {}
     if sandbox:
@@ -75,8 +75,24 @@ def start(
         _say(desk, found["ray"], before)
     if sandbox:
         _say(desk, found["sandbox"], before)
-    services.write_environment(home, {**keep, **addresses(found)})
+    values = {**keep, **addresses(found)}
+    if settings.env == "local":
+        # The API lives as long as its Ray: where that was joined, it is where it was.
+        joined = "ray" in before and settings.manta_api_url
+        values["MANTA_API_URL"] = joined or f"http://{settings.api_host}:{_api_port(ports, settings)}"
+    services.write_environment(home, values)
     return desk.at(desk.environ), found
+
+
+def _api_port(ports: Ports, settings: Settings) -> int:
+    """The API's port for a new start. Raises ServiceError when a given one is in use."""
+    from cluster.processes import free_ports
+    from cluster.services import refuse_busy
+
+    if port := settings.api_port if ports.api is None else ports.api:
+        refuse_busy("API's", port)
+        return port
+    return _port(settings.manta_api_url) or free_ports(1)[0]
 
 
 def _port(address: str | None) -> int:
@@ -103,7 +119,20 @@ def addresses(found: Mapping[str, Service]) -> dict[str, str]:
 
 
 def prepare(desk: Desk) -> None:
-    """Central tables, prices where there are none, coordinator and supervisor."""
+    """Central tables, prices where there are none, coordinator and supervisor, and the API before them.
+
+    Raises ConfigurationError without a root key: the API does not start without one.
+    """
+    from cluster.client import Client
+    from engine.authentication import hash_root_key
+    from engine.root_keys import make_root_key, read_root_keys
+    from serve.app import deploy
+
+    settings = desk.settings
+    if settings.env == "local" and settings.ca_root_api_key is None:
+        path, made = make_root_key(settings.home)
+        line(desk.out, f"  root key       {'made' if made else 'kept'} in {path} (only you can read it)")
+    root_keys = read_root_keys(settings)
     desk.work.central.ensure()
     listed = desk.work.central.query(
         "SELECT COUNT(*) AS cards FROM model_prices", org=None, purpose="prices-read"
@@ -111,9 +140,14 @@ def prepare(desk: Desk) -> None:
     if not listed["cards"][0].as_py():
         added = desk.work.sync_prices(now=desk.now())
         line(desk.out, f"  price book     {count(added)} prices, synced")
-    numbers = desk.runs.health()
+    numbers = Client(settings).health()
     line(desk.out, f"  coordinator    up, {numbers['slots']} slots, {numbers['active_runs']} active runs")
     line(desk.out, "  supervisor     up")
+    url = settings.manta_api_url or f"http://{settings.api_host}:{settings.api_port}"
+    # Elsewhere the URL may be that of a load balancer.
+    port = (urlsplit(url).port if settings.env == "local" else None) or settings.api_port
+    deploy(settings.model_copy(update={"api_port": port}), [hash_root_key(key) for key in root_keys])
+    line(desk.out, f"  api            {url}, documented at {url}/docs")
 
 
 def _say(desk: Desk, service: Service, before: Mapping[str, Service]) -> None:
@@ -121,16 +155,3 @@ def _say(desk: Desk, service: Service, before: Mapping[str, Service]) -> None:
     line(desk.out, f"  {service.name:<14} {how}, pid {service.pid}")
     for name, address in service.endpoints.items():
         line(desk.out, f"  {'':<14} {name} {address}")
-
-
-def make_root_key(home: Path) -> tuple[Path, bool]:
-    """The file with the API's root key, and whether it was made now; only its owner reads it."""
-    path = home / "keys" / "root.key"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path, False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(ROOT_KEY_BYTES) + "\n")
-    return path, True

@@ -113,7 +113,7 @@ class FakeTenants:
         self.added: list[tuple[str, str, str]] = []
         self.off: list[tuple[str, str]] = []
 
-    def deactivate(self, org: str, credential_id: str) -> None:
+    def deactivate(self, org: str, credential_id: str, *, audit: Any = None) -> None:
         self.off.append((org, credential_id))
 
     def active(self) -> list[Any]:
@@ -126,7 +126,7 @@ class FakeTenants:
             slug=slug, name=slug.title(), admin_email="a@b.example", dataset=f"{slug}_local"
         )
 
-    def add_credential(self, org: str, provider: str, secret: str, *, name: str) -> str:
+    def add_credential(self, org: str, provider: str, secret: str, *, name: str, audit: Any = None) -> str:
         self.added.append((org, provider, secret))
         return "cred1"
 
@@ -186,6 +186,6 @@ def a_table(
         sleep=lambda _: None,
         load=lambda environ: Settings.load(environ),
         open=lambda settings: work,
-        join=lambda settings: runs,
+        join=lambda settings, environ: runs,
     )
     return Table(desk, runs, work)
