@@ -81,6 +81,8 @@ def _api(settings: Settings, environ: Mapping[str, str]) -> RunDoor:
         raise TransientError(
             "No API of this installation is known.", fix="Run `manta up`, or set MANTA_API_URL."
         )
+    # The API's own errors say less, and later, when what it stands on is gone.
+    _refuse_dead("The Ray cluster", settings.ray_address)
     _refuse_dead("The API", settings.manta_api_url)
     headers = headers_of(settings, org_key=environ.get("ORG_API_KEY"))
     # Addresses given with this call are for its runs; an organisation's key may not choose any.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +30,7 @@ from engine.types import RunRequest
 
 #: Longer than the API itself waits for its actors.
 TIMEOUT_S = 40.0
+ATTEMPTS, PAUSE_S = 4, 2.0
 KINDS: Mapping[str, type[MantaError]] = {
     kind.code: kind
     for kind in (
@@ -64,14 +66,13 @@ class HttpRuns:
         *,
         headers: Mapping[str, str],
         endpoints: Mapping[str, str],
-        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = url
+        self._sleep = sleep
         self._endpoints = dict(endpoints)
         # A proxy of the environment is for the outside; the API's answers are waited for as long as it says.
-        self._http = httpx.Client(
-            base_url=url, headers=dict(headers), timeout=TIMEOUT_S, trust_env=False, transport=transport
-        )
+        self._http = httpx.Client(base_url=url, headers=dict(headers), timeout=TIMEOUT_S, trust_env=False)
 
     def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]:
         """Start a run; returns it and whether it is new."""
@@ -83,7 +84,7 @@ class HttpRuns:
         }
         if self._endpoints:
             body["endpoints"] = self._endpoints
-        answer = self._call(
+        answer = self._insist(
             "POST",
             f"/api/v1/pipelines/run/{request.org}/{request.pipeline}",
             json=body,
@@ -119,6 +120,15 @@ class HttpRuns:
     def _facts(self, run_id: str) -> dict[str, Any]:
         answer = self._call("GET", f"/api/v1/pipelines/runs/{run_id}", params={"detail": "false"})
         return dict(answer.json())
+
+    def _insist(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Ask again while the API answers that it cannot now: an equal request is the same run."""
+        for _ in range(ATTEMPTS - 1):
+            answer = self._call(method, path, may_be=HTTPStatus.SERVICE_UNAVAILABLE, **arguments)
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                return answer
+            self._sleep(PAUSE_S)
+        return self._call(method, path, **arguments)
 
     def _call(self, method: str, path: str, *, may_be: int | None = None, **arguments: Any) -> httpx.Response:
         try:

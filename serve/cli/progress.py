@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from serve.cli.desk import Desk
 
 POLL_S = 0.4
+TOGETHER = 3
 #: A run that the supervisor does not know: it may just be starting again, so the record is asked only then.
 UNKNOWN_POLLS = 5
 AWAY_S = 120.0
@@ -66,7 +67,8 @@ def follow(
         yield list(views.values())
         if all(has_ended(view.run) for view in views.values()):
             return
-        desk.sleep(POLL_S)
+        # Each run is a request: many together are looked at less often.
+        desk.sleep(POLL_S * max(1.0, len(waiting) / TOGETHER))
 
 
 def has_ended(run: Run) -> bool:
