@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,10 @@ from engine.errors import NotFoundError, TransientError
 
 #: Two misses within this many seconds cost one reading: somebody is guessing, or just added an organisation.
 AT_MOST_EVERY_S = 1.0
+#: A reading takes about as long.
+READING_S = 1.0
+#: So many times older than it should be, and a copy is waited for.
+OLD = 3
 
 
 class DirectoryKeeper:
@@ -28,13 +33,21 @@ class DirectoryKeeper:
         self._changed = asyncio.Event()
 
     async def get(self) -> Directory:
-        """A copy no older than `refresh_s`, or the last one while the warehouse is away."""
-        if self._current is None or time.monotonic() - self._read_at > self._refresh_s:
-            try:
+        """The copy at hand; when a new one is due that is read meanwhile, and nobody waits for it.
+
+        Only for one that is far too old: then nobody had asked for a while. While the warehouse is away the
+        last one serves.
+        """
+        if self._current is None:
+            return await self.refresh()
+        age_s = time.monotonic() - self._read_at
+        if age_s > OLD * self._refresh_s:
+            with contextlib.suppress(TransientError):
                 return await self.refresh()
-            except TransientError:
-                if self._current is None:
-                    raise
+        if age_s > self._refresh_s and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read_once())
+            # Asked for by nobody in particular: its failure shows in the copy's age.
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._current
 
     async def org(self, slug: str) -> OrgEntry:
@@ -61,10 +74,10 @@ class DirectoryKeeper:
         directory = await self.get()
         if directory.version != known:
             return directory
-        # The next reading is due at the latest then, and is made by whoever asks.
+        # The next reading is due at the latest then, and is begun by whoever asks.
         due_s = self._refresh_s - (time.monotonic() - self._read_at)
         try:
-            async with asyncio.timeout(max(0.05, min(wait_s, due_s))):
+            async with asyncio.timeout(min(wait_s, due_s if due_s > 0 else READING_S)):
                 await self._changed.wait()
         except TimeoutError:
             return None

@@ -109,6 +109,7 @@ class Supervisor:
         self._carried: dict[str, _Carried] = {}
         self._ended: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._log.info("supervisor_started")
         # A constructor has no event loop yet; the call to itself runs first thing after it.
         ray.get_runtime_context().current_actor.begin.remote()
 

@@ -101,7 +101,7 @@ def test_a_killed_worker_costs_one_attempt(stack: Stack, client: Client) -> None
     assert len(_content(stack, org)) == 3
 
 
-@pytest.mark.parametrize("name", [supervisors.NAME, coordinators.NAME])
+@pytest.mark.parametrize("name", [pytest.param(supervisors.NAME, marks=pytest.mark.slow), coordinators.NAME])
 def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: Client, name: str) -> None:
     org = stack.org(f"weyland_{name.removeprefix('manta-')}", providers=("anthropic",))
     _hold(stack, org)
@@ -116,6 +116,7 @@ def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: Cli
     assert client.submit(_request(org), trigger_by="test")[0].sequence == ended.sequence + 1
 
 
+@pytest.mark.slow
 def test_cancel_stops_within_seconds_and_publishes_nothing_by_halves(stack: Stack, client: Client) -> None:
     org = stack.org("cyberdyne", providers=("anthropic",))
     _hold(stack, org, seconds=60)
@@ -135,6 +136,7 @@ def test_cancel_stops_within_seconds_and_publishes_nothing_by_halves(stack: Stac
     assert len(_content(stack, org)) == 3
 
 
+@pytest.mark.slow
 def test_the_same_request_twice_at_once_is_one_run(stack: Stack, client: Client) -> None:
     org = stack.org("aperture", providers=("anthropic",))
     _hold(stack, org, seconds=3)
@@ -149,6 +151,7 @@ def test_the_same_request_twice_at_once_is_one_run(stack: Stack, client: Client)
     assert _ended(client, stack, answers[0][0]).status == "SUCCESS"
 
 
+@pytest.mark.slow
 def test_the_warehouse_may_be_away_for_half_a_minute(stack: Stack, client: Client) -> None:
     org = stack.org("oscorp", providers=("anthropic",))
     _hold(stack, org, seconds=2)
@@ -190,6 +193,7 @@ def test_one_tenants_long_run_does_not_hold_up_another(stack: Stack, client: Cli
     assert _ended(client, stack, slow, seconds=60).status == "CANCELLED"
 
 
+@pytest.mark.slow
 def test_units_bear_readable_names(stack: Stack, client: Client) -> None:
     org = stack.org("vault_tec")
     run, _ = client.submit(_request(org, OPENAI, days=2), trigger_by="test")

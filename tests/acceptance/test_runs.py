@@ -119,6 +119,7 @@ def test_a_wrong_key_is_named_with_the_fix(stack: Stack) -> None:
     assert "nobody-knows-this-one" not in ran.out + ran.err + added.out
 
 
+@pytest.mark.slow
 def test_a_page_that_is_never_json_is_tried_again_then_quarantined(stack: Stack) -> None:
     org = stack.org("massive_dynamic", providers=("anthropic",))
     stack.sandbox.state.faults.put("html", org=org, count=10_000)

@@ -247,7 +247,7 @@ def test_plans_are_listed(table: Table) -> None:
 def test_a_plan_and_a_quota_by_command(table: Table, central: Central, org: str) -> None:
     assert run(["plan", "set", org, "starter"], table.desk) == 0, table.err
     assert f"{org} is on plan STARTER: 6 runs a day, 180 a month, 1 at once." in table.out
-    assert "within 35 seconds" in table.out
+    assert "within 15 seconds" in table.out
     (changed,) = said(table, "quota", "set", org, "--daily", "50", "--monthly", "unlimited")
     limits = {"daily": 50, "monthly": None, "concurrent": 1}
     assert changed == {"org_slug": org, "plan": "STARTER", "is_custom": True, "limits": limits}

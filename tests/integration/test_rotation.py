@@ -126,7 +126,13 @@ def test_a_dry_run_writes_nothing(place: Place, key_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "at", "kept"), [("master", 2, 0), ("master", 4, 2), ("master", 6, 5), ("data", 4, 0)]
+    ("what", "at", "kept"),
+    [
+        pytest.param("master", 2, 0, marks=pytest.mark.slow),
+        ("master", 4, 2),
+        pytest.param("master", 6, 5, marks=pytest.mark.slow),
+        pytest.param("data", 4, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_anywhere_it_is_run_again(place: Place, key_file: Path, what: str, at: int, kept: int) -> None:
     place.store("acme", credentials=5, keys=2)
@@ -222,6 +228,7 @@ def test_what_does_not_open_is_named_and_the_rest_goes_on(place: Place) -> None:
     place.check()
 
 
+@pytest.mark.slow
 def test_only_the_organisations_that_are_given(place: Place) -> None:
     place.store("acme", keys=0)
     place.store("globex", keys=0)

@@ -73,6 +73,7 @@ def test_a_new_version_in_kms(place: Place, cloud: kms.Kms) -> None:
     place.check(vault)
 
 
+@pytest.mark.slow
 def test_another_kms_key(place: Place, cloud: kms.Kms) -> None:
     for key in (KMS_KEY, NEW_KMS_KEY):
         cloud.state.add_key(key)
@@ -130,6 +131,7 @@ def given(settings: Settings) -> Mapping[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_commands(place: Place, key_file: Path) -> None:
     desk, out, err = a_desk(place)
     assert run(["vault", "status"], desk) == 0

@@ -104,7 +104,7 @@ class TestOrg:
         assert run(["org", "suspend", "acme_corp"], table.desk) == 0
         assert run(["org", "resume", "acme_corp"], table.desk) == 0
         assert life.done == [("suspend", "acme_corp"), ("resume", "acme_corp")]
-        assert "suspended: new runs are refused within 35 seconds." in table.out
+        assert "suspended: new runs are refused within 15 seconds." in table.out
         assert [(one.action, one.actor, one.resource_type) for one in life.audits] == [
             ("org.suspend", "cli:tess", "organisation"),
             ("org.resume", "cli:tess", "organisation"),

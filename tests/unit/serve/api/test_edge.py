@@ -105,6 +105,10 @@ def test_paths_and_methods_that_are_not_there(api: Api) -> None:
     answer = api.client.patch("/api/v1/pipelines")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET"
+    # A catalog path has the same form as this one: only what the nearer path can do is told.
+    answer = api.client.patch(f"{RUNS}/3f2a-7/retry")
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
 
 
 def test_headers_on_every_answer(api: Api) -> None:

@@ -168,6 +168,10 @@ def test_the_document_is_whole(api: Api) -> None:
             if path.startswith("/api/"):
                 assert operation["security"], path
                 assert "application/problem+json" in operation["responses"]["401"]["content"]
+                for status in ("429", "503"):
+                    assert operation["responses"][status]["headers"]["Retry-After"]["required"], path
+            for status, answered in operation["responses"].items():
+                assert answered["headers"]["X-Request-ID"]["required"], (path, status)
             if method in ("post", "put") and not path.endswith(("suspend", "resume")):
                 (content,) = operation["requestBody"]["content"].values()
                 assert content["examples"], path
