@@ -79,11 +79,7 @@ def _naming(pipeline: Pipeline, document: Document) -> Iterator[Problem]:
     for part in parts:
         if not SNAKE.fullmatch(part):
             yield document.problem((), f"{part!r} in its path is not snake_case", SNAKE_FIX)
-    if parts[-1] == NO_PIPELINE:
-        yield document.problem((), f"is called {NO_PIPELINE!r}, which is a path of the run API", "rename it")
-    if parts[0] == NO_PROVIDER:
-        said = f"lies in the folder {NO_PROVIDER!r}, which is a path of the run API"
-        yield document.problem((), said, "rename the folder")
+    yield from _taken(parts, document)
     for name in pipeline.variables:
         if not SNAKE.fullmatch(name):
             yield document.problem(("variables", name), f"{name!r} is not snake_case", SNAKE_FIX)
@@ -96,6 +92,15 @@ def _naming(pipeline: Pipeline, document: Document) -> Iterator[Problem]:
     for n, output in enumerate(pipeline.outputs):
         if not SNAKE.fullmatch(output.table):
             yield document.problem(("outputs", n, "table"), f"{output.table!r} is not snake_case", SNAKE_FIX)
+
+
+def _taken(parts: list[str], document: Document) -> Iterator[Problem]:
+    """Names that the run API's paths have already."""
+    if parts[-1] == NO_PIPELINE:
+        yield document.problem((), f"is called {NO_PIPELINE!r}, which is a path of the run API", "rename it")
+    if parts[0] == NO_PROVIDER:
+        said = f"lies in the folder {NO_PROVIDER!r}, which is a path of the run API"
+        yield document.problem((), said, "rename the folder")
 
 
 def _rendered(document: Document, at: At, value: Any, pipeline: Pipeline) -> Iterator[Problem]:

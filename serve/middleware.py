@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -156,6 +156,10 @@ def refusal(scope: Scope, max_body_bytes: int) -> Problem | None:
             return Problem(
                 400, "bad_request", f"{name.decode()} was sent twice, with two values.", "Send it once."
             )
+    # Here too who reads would decide which one counts.
+    names = [name for name, _ in parse_qsl(scope.get("query_string", b""), keep_blank_values=True)]
+    if len(set(names)) < len(names):
+        return Problem(400, "bad_request", "A parameter of the query was sent twice.", "Send it once.")
     lengths = [value for key, value in headers if key == b"content-length"]
     if any(not value.isdigit() for value in lengths):
         return Problem(400, "bad_request", "Content-Length is no number.", "Send the body's length in bytes.")

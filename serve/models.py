@@ -18,6 +18,7 @@ from pydantic import (
 
 from engine.api_keys import MAX_NAME_CHARS
 from engine.plans import LARGEST_LIMIT
+from engine.validate import SLUG
 from serve.dates import Day
 
 INT64 = 2**63
@@ -66,9 +67,12 @@ class RetryBody(Asked):
 class OrganizationBody(Asked):
     """A new organisation."""
 
-    org_slug: StrictStr
+    # Refused in one place, the engine's, as for the command line; here it is only said.
+    org_slug: StrictStr = Field(json_schema_extra={"pattern": f"^{SLUG.pattern}$"})
     name: Text
-    admin_email: StrictStr | None = Field(default=None, max_length=254)
+    admin_email: StrictStr | None = Field(
+        default=None, max_length=254, description="Default: the setting DEFAULT_ADMIN_EMAIL."
+    )
 
 
 class KeyBody(Asked):

@@ -58,6 +58,39 @@ EXAMPLES = {
     500: ("internal", "Something went wrong on our side.", INTERNAL_FIX),
     503: ("transient", "The coordinator does not answer.", "Try again."),
 }
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until it is worth another try.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+#: Headers that every answer with this status has.
+HEADERS: dict[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "Which scheme is wanted.",
+            "required": True,
+            "schema": {"type": "string"},
+        }
+    },
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
+}
+REQUEST_ID = {
+    "X-Request-ID": {
+        "description": "The request's id: the one that was sent, if it is a plain token, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    }
+}
+LOCATION = {
+    "Location": {
+        "description": "Where to look for it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^/api/v1/"},
+    }
+}
 LIMITED = (400, 401, 403, 413, 422, 429, 431, 500, 503)
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -80,6 +113,7 @@ def only(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": STATUSES[status],
             "content": {MEDIA_TYPE: {"schema": schema, "example": _example(status)}},
+            **({"headers": HEADERS[status]} if status in HEADERS else {}),
         }
         for status in sorted(set(statuses))
     }
@@ -116,6 +150,7 @@ def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
             )
             schemas.update(schemas["ProblemAnswer"].pop("$defs", {}))
             _lift_definitions(found, schemas)
+            _mark_requests(found)
             app.openapi_schema = found
         return app.openapi_schema
 
@@ -128,6 +163,14 @@ def _lift_definitions(found: dict[str, Any], schemas: dict[str, Any]) -> None:
         for operation in path.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 schemas.update(content.get("schema", {}).pop("$defs", {}))
+
+
+def _mark_requests(found: dict[str, Any]) -> None:
+    """Every answer carries the request's id: the outermost ring puts it there."""
+    for path in found["paths"].values():
+        for operation in path.values():
+            for answered in operation["responses"].values():
+                answered["headers"] = {**answered.get("headers", {}), **REQUEST_ID}
 
 
 def page(app: FastAPI) -> HTMLResponse:

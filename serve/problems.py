@@ -209,7 +209,7 @@ def of_http(error: HTTPException, request: Request) -> Problem:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Problem(404, "not_found", "There is nothing at this path.", "See /docs for every path.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+        headers["Allow"] = ", ".join(methods_of(request))
         return Problem(
             405,
             "method_not_allowed",
@@ -222,15 +222,19 @@ def of_http(error: HTTPException, request: Request) -> Problem:
     return Problem(status, code, f"{status.phrase}.", headers=headers)
 
 
-def _methods(request: Request) -> list[str]:
-    """What this path can do; the framework names one route's methods only."""
+def methods_of(request: Request) -> list[str]:
+    """What this path can do; the framework names one route's methods only.
+
+    Where a path fits a nearer form and a more general one, as runs/{id} does, the nearer one counts.
+    """
     paths = request.app.openapi()["paths"]
     asked = request.scope["path"].split("/")
-    found: set[str] = set()
+    found: dict[int, set[str]] = {}
     for path, operations in paths.items():
         parts = path.split("/")
         if len(parts) == len(asked) and all(
             a == b or b[:1] == "{" for a, b in zip(asked, parts, strict=True)
         ):
-            found |= {method.upper() for method in operations}
-    return sorted(found) or ["GET"]
+            named = sum(part[:1] == "{" for part in parts)
+            found.setdefault(named, set()).update(method.upper() for method in operations)
+    return sorted(found[min(found)]) if found else ["GET"]

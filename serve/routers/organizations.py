@@ -15,7 +15,7 @@ from serve.bodies import Body, documented, read
 from serve.cli.output import jsonable
 from serve.deps import Doors, DoorsDep
 from serve.models import OrganizationBody
-from serve.openapi import problems
+from serve.openapi import LOCATION, problems
 from serve.org_answers import OrganizationList, OrganizationOut, RemovalOut
 from serve.routers.runs import Org
 
@@ -42,7 +42,7 @@ async def list_organizations(visit: Lister, doors: DoorsDep) -> dict[str, Any]:
     "",
     status_code=201,
     response_model=OrganizationOut,
-    responses=problems(409),
+    responses={201: {"headers": LOCATION}, **problems(409)},
     openapi_extra=documented(OrganizationBody, {"an organisation": EXAMPLE}),
 )
 async def add_organization(visit: Adder, body: NewOrganization, doors: DoorsDep) -> JSONResponse:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException, Request
 
 from engine.catalog import Catalog, Pipeline
+from engine.validate import NO_PROVIDER
 from serve.answers import PipelineList, PipelineOut
 from serve.auth import Visit, org_or_root
 from serve.deps import DoorsDep
 from serve.openapi import problems
+from serve.problems import methods_of
 from serve.routers.runs import Part
 
-router = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"])
+
+async def _of_a_provider(request: Request) -> None:
+    """Raise HTTPException for the path of a run, which has the form of a pipeline's."""
+    if request.path_params.get("provider") == NO_PROVIDER:
+        known = request.method in methods_of(request)
+        raise HTTPException(HTTPStatus.NOT_FOUND if known else HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+router = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"], dependencies=[Depends(_of_a_provider)])
 Reader = Annotated[Visit, Depends(org_or_root("read", "pipeline.read", "pipeline"))]
 
 

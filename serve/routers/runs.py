@@ -16,7 +16,7 @@ from serve.bodies import Body, documented, read
 from serve.dates import DayQuery
 from serve.deps import DoorsDep
 from serve.models import RetryBody, RunBody
-from serve.openapi import problems
+from serve.openapi import LOCATION, problems
 
 router = APIRouter(prefix="/api/v1/pipelines", tags=["runs"])
 
@@ -71,8 +71,12 @@ BODY = documented(
 )
 NOTHING = documented(RetryBody, {"nothing": {}}, required=False)
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": Accepted, "description": "The run that this request has already."},
-    202: {"model": Accepted, "description": "A new run, on record."},
+    200: {
+        "model": Accepted,
+        "description": "The run that this request has already.",
+        "headers": LOCATION,
+    },
+    202: {"model": Accepted, "description": "A new run, on record.", "headers": LOCATION},
     **problems(404, 409),
 }
 THREE = "/run/{org}/{provider}/{domain}/{pipeline}"

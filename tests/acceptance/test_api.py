@@ -190,6 +190,7 @@ def test_a_revoked_key_is_refused_within_the_stated_time(api: Api, stack: Stack)
     )
 
 
+@pytest.mark.slow
 def test_a_quota_holds_and_says_until_when(api: Api, stack: Stack) -> None:
     org = stack.org("eeylops", providers=("anthropic",))
     assert stack.manta("quota", "set", org, "--daily", "1").code == 0
@@ -206,6 +207,7 @@ def test_a_quota_holds_and_says_until_when(api: Api, stack: Stack) -> None:
     api.ended(first.json()["pipeline_logging_id"])
 
 
+@pytest.mark.slow
 def test_an_idempotency_key_answers_with_the_same_run(api: Api, stack: Stack) -> None:
     org = stack.org("dervish", providers=("anthropic",))
     key, once = api.key(org), {"Idempotency-Key": "monday-1"}

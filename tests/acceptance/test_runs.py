@@ -45,6 +45,7 @@ def _span(start: str, end: str) -> tuple[date, date]:
     return date.fromisoformat(start), date.fromisoformat(end) + timedelta(days=1)
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_unpriced_and_said(stack: Stack) -> None:
     org = stack.org("initech")
     start, end = closed_days(31)

@@ -105,10 +105,12 @@ def test_paths_and_methods_that_are_not_there(api: Api) -> None:
     answer = api.client.patch("/api/v1/pipelines")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET"
-    # A catalog path has the same form as this one: only what the nearer path can do is told.
-    answer = api.client.patch(f"{RUNS}/3f2a-7/retry")
-    problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "POST"
+    # A pipeline's path has the same form as a run's: the nearer one says what can be done.
+    for method in ("GET", "PATCH"):
+        answer = api.client.request(method, f"{RUNS}/3f2a-7/retry")
+        problem(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == "POST"
+    problem(api.client.get(f"{RUNS}/3f2a-7/other"), 404, "not_found")
 
 
 def test_headers_on_every_answer(api: Api) -> None:
