@@ -139,7 +139,15 @@ def status(
     healthy = all(row["up"] for row in rows) and numbers is not None
     if as_json:
         facts = {"env": settings.env, "home": str(settings.home), "services": rows, "coordinator": numbers}
-        json_line(desk.out, {**facts, "dashboard": settings.ray_dashboard, "problem": problem or None})
+        json_line(
+            desk.out,
+            {
+                **facts,
+                "api": settings.manta_api_url,
+                "dashboard": settings.ray_dashboard,
+                "problem": problem or None,
+            },
+        )
     else:
         _print_status(desk, rows, numbers, problem)
     raise typer.Exit(SUCCEEDED if healthy else FAILED)
@@ -185,6 +193,8 @@ def _print_status(
         )
     elif problem:
         line(desk.out, f"coordinator: {problem}")
+    if settings.manta_api_url:
+        line(desk.out, f"api: {settings.manta_api_url} (every path: {settings.manta_api_url}/docs)")
     if settings.ray_dashboard:
         line(desk.out, f"dashboard: {settings.ray_dashboard} (its token: manta status --token)")
     if not all(row["up"] for row in rows):

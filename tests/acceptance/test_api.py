@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from cluster import processes, services
 from tests.acceptance.api_client import Api, until
 from tests.acceptance.conftest import ANTHROPIC, OPENAI, Stack, closed_days
+from tests.acceptance.listeners import listening_elsewhere
 
 #: The original readme, word for word.
 README_CURL = """\
@@ -242,3 +244,10 @@ def test_a_tenant_is_suspended_and_removed_with_a_backfill_in_progress(api: Api,
     until("the end of the key", lambda: api.call("GET", "/api/v1/pipelines/runs", key=key).status_code == 401)
     assert stack.manta("org", "purge").code == 0
     assert stack.manta("org", "add", org).code == 0
+
+
+def test_everything_listens_on_loopback_only(stack: Stack) -> None:
+    ray = services.running(stack.home)["ray"]
+    family = {process.pid for process in processes.belonging(processes.look(ray.pid), "")}
+
+    assert listening_elsewhere(family) == set()

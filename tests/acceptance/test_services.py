@@ -19,6 +19,7 @@ import pytest
 
 from cluster import processes, ray_node, services
 from cluster.services import Service, ServiceError
+from tests.acceptance.listeners import listening_elsewhere
 
 
 @pytest.fixture
@@ -185,24 +186,6 @@ def _work(home: Path, node: Service, *more: str) -> list[int]:
     return [int(word) for word in done.stdout.splitlines()[-1].split()]
 
 
-def _foreign_listeners(pids: set[int]) -> set[str]:
-    """The addresses, loopback apart, on which these processes listen."""
-    inodes = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                inodes.add(str(entry.readlink()))
-            except OSError:
-                continue
-    lines = [
-        line.split() for t in ("tcp", "tcp6") for line in Path(f"/proc/net/{t}").read_text().splitlines()[1:]
-    ]
-    loopback = ("0100007F:", "0000000000000000FFFF00000100007F:")
-    ours = {f[1] for f in lines if f[3] == "0A" and f"socket:[{f[9]}]" in inodes}
-    assert ours
-    return {address for address in ours if not address.startswith(loopback)}
-
-
 def _family(home: Path, node: Service) -> list[processes.Process]:
     return processes.belonging(processes.look(node.pid), services._mark(home, "ray"))
 
@@ -222,7 +205,7 @@ def test_two_clusters_one_is_stopped_whole_and_the_other_lives(
         everyone = _family(homes[0], first)
         assert set(used) <= {p.pid for p in everyone}
         assert len(family) > 5
-        assert _foreign_listeners({p.pid for p in everyone}) == set()
+        assert listening_elsewhere({p.pid for p in everyone}) == set()
         # The dashboard's API asks for the token; the token and the folder are their owner's alone.
         assert _get(f"{first.endpoints['dashboard']}/api/version") == 401
         assert stat.S_IMODE(ray_node.token_path(homes[0]).stat().st_mode) == 0o600
