@@ -13,7 +13,9 @@ import pytest
 from cluster import ray_node, services
 from tests.acceptance.conftest import MANTA, ROOT
 
-ORGS, PIPELINES, DAYS = 5, 2, 14
+#: Smaller than the demo by itself, along the same path.
+ORGS, PIPELINES, DAYS = 2, 2, 7
+DEMO = [*MANTA, "demo", "--orgs", str(ORGS), "--days", str(DAYS)]
 
 
 def _run(command: list[str], home: Path, *, timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -27,11 +29,11 @@ def _run(command: list[str], home: Path, *, timeout_s: float) -> subprocess.Comp
 def test_the_demo_works_twice_and_what_it_prints_works(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     try:
-        first = _run([*MANTA, "demo"], home, timeout_s=300)
+        first = _run(DEMO, home, timeout_s=300)
         assert first.returncode == 0, first.stdout + first.stderr
         printed = next(line.strip() for line in first.stdout.splitlines() if " query acme_corp " in line)
         pasted = _run(["bash", "-c", f"{printed} --json"], home, timeout_s=60)
-        again = _run([*MANTA, "demo"], home, timeout_s=200)
+        again = _run(DEMO, home, timeout_s=200)
     finally:
         down = _run([*MANTA, "demo", "--down"], home, timeout_s=60)
 
@@ -40,7 +42,7 @@ def test_the_demo_works_twice_and_what_it_prints_works(tmp_path: Path) -> None:
     assert "http://127.0.0.1:" in first.stdout
     assert pasted.returncode == 0, pasted.stderr
     costs = [line for line in pasted.stdout.splitlines() if line.startswith("{")]
-    assert len(costs) > 20
+    assert len(costs) > 10
     assert again.returncode == 0, again.stdout + again.stderr
     assert "Nothing to do" in again.stdout
     assert "0 load jobs" in again.stdout
