@@ -138,6 +138,7 @@ def test_cancel_stops_within_seconds_and_says_so_afterwards(api: Api, stack: Sta
     assert (again.status_code, again.json()["code"]) == (409, "conflict")
 
 
+@pytest.mark.slow
 def test_what_failed_can_be_tried_again(api: Api, stack: Stack) -> None:
     org = stack.org("scrivenshaft", providers=("anthropic",))
     key = api.key(org)

@@ -133,6 +133,7 @@ def test_a_page_that_is_never_json_is_tried_again_then_quarantined(stack: Stack)
     assert _ledger_rows(stack, org) == 0
 
 
+@pytest.mark.slow
 def test_faults_that_pass_leave_no_trace(stack: Stack) -> None:
     org = stack.org("soylent", providers=("anthropic",))
     start, end = closed_days(5)

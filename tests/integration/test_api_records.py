@@ -117,6 +117,7 @@ def platform(
         yield Platform(client, doors, work)
 
 
+@pytest.mark.slow
 def test_an_organisation_from_first_to_last(platform: Platform) -> None:
     org, client = platform.org(), platform.client
     assert client.get(f"{ORGS}/{org}", headers=HEADERS).json()["status"] == "ACTIVE"

@@ -226,6 +226,7 @@ def test_removing_closes_everything_and_destroys_the_keys(world: World) -> None:
     assert world.tenants.open(other, kept).reveal() == KEY
 
 
+@pytest.mark.slow
 def test_removing_again_finishes_and_keeps_the_day_of_the_purge(world: World) -> None:
     first = world.life.remove(world.org, grace_days=3)
     world.now += timedelta(days=1)
@@ -253,6 +254,7 @@ def test_a_removed_organisation_is_neither_resumed_nor_added_nor_given_keys(worl
             refused()
 
 
+@pytest.mark.slow
 def test_a_key_stored_at_the_last_moment_is_destroyed_by_the_purge(world: World) -> None:
     credential = world.tenants.add_credential(world.org, "anthropic", KEY)
     late = world.tenants._row(world.org, credential)
@@ -313,6 +315,7 @@ def test_purge_waits_for_the_grace_period(world: World) -> None:
         world.life.remove(world.org)
 
 
+@pytest.mark.slow
 def test_purge_leaves_an_organisation_with_a_run(world: World) -> None:
     """A backfill that does not end: what it publishes meanwhile goes into a dataset that is there."""
     world.run("run-1", "RUNNING")

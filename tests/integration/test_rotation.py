@@ -179,6 +179,7 @@ def test_a_deactivation_at_the_same_version_wins(place: Place) -> None:
     assert [c.is_active for c in place.tenants.credentials("acme")] == [False]
 
 
+@pytest.mark.slow
 def test_of_two_rotations_at_once_the_former_key_counts(place: Place, key_file: Path) -> None:
     place.store("acme", keys=0)
     (row,) = place.rows("acme")
@@ -195,6 +196,7 @@ def test_of_two_rotations_at_once_the_former_key_counts(place: Place, key_file: 
     place.check()
 
 
+@pytest.mark.slow
 def test_a_removed_organisation_is_left_alone(place: Place, key_file: Path) -> None:
     for org in ("acme", "globex", "initech"):
         place.store(org, keys=0)

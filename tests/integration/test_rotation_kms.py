@@ -89,6 +89,7 @@ def test_another_kms_key(place: Place, cloud: kms.Kms) -> None:
     place.check(alone)
 
 
+@pytest.mark.slow
 def test_from_the_key_file_into_kms(place: Place, cloud: kms.Kms) -> None:
     cloud.state.add_key(KMS_KEY)
     place.store("acme")
