@@ -79,7 +79,7 @@ class Acceptance:
             self._history.accepted(month), [(run.request.org, run.id, run.start_time) for run in active], now
         )
         for org, key, fingerprint, run_id, at in self._history.idempotency_keys(now - REMEMBERED):
-            self._remember(org, key, _Remembered(fingerprint, run_id, at))
+            self._put_key(org, key, _Remembered(fingerprint, run_id, at))
 
     @property
     def active(self) -> list[Run]:
@@ -97,15 +97,16 @@ class Acceptance:
         if (found := await self._remembered(request, origin)) is not None:
             return found, False
         key = request_key(request)
-        if key in self._restored:
-            return self._restored[key], False
+        if (restored := self._restored.get(key)) is not None:
+            self._remember(restored, origin)
+            return restored, False
         known = self._active.get(key)
-        if known is None:
+        if created := known is None:
             known = self._active[key] = self._begin(request, key, origin, limits)
-            await asyncio.shield(known.recorded)
-            return known.run, True
+        # Also the key of a request whose run is under way already: sent again later it means that run.
+        self._remember(known.run, origin)
         await asyncio.shield(known.recorded)
-        return known.run, False
+        return known.run, created
 
     def _begin(self, request: RunRequest, key: str, origin: Origin, limits: Limits) -> _Accepted:
         if len(self._active) + len(self._restored) >= self._max_active:
@@ -131,9 +132,6 @@ class Acceptance:
         )
         self._quotas.reserve(request.org, run.id, limits, now)
         self._sequences[request.org] = sequence
-        if origin.idempotency_key is not None:
-            remembered = _Remembered(origin.fingerprint or key, run.id, now)
-            self._remember(request.org, origin.idempotency_key, remembered)
         return _Accepted(run, asyncio.create_task(self._record(run, origin)))
 
     async def _record(self, run: Run, origin: Origin) -> None:
@@ -143,7 +141,9 @@ class Acceptance:
             # It never was: the quota and the key are free again.
             self._active.pop(run.request_key, None)
             self._quotas.withdraw(run.id)
-            self._by_key.pop((run.request.org, origin.idempotency_key or ""), None)
+            self._keyed.discard(run.id)
+            for key in [key for key, found in self._by_key.items() if found.run_id == run.id]:
+                del self._by_key[key]
             raise
         self.accepted_total += 1
         self._outbox.append(run)
@@ -201,7 +201,15 @@ class Acceptance:
         if run.id in self._keyed:
             self._ended[run.id] = run
 
-    def _remember(self, org: str, key: str, found: _Remembered) -> None:
+    def _remember(self, run: Run, origin: Origin) -> None:
+        if origin.idempotency_key is None:
+            return
+        found = _Remembered(origin.fingerprint or run.request_key, run.id, self._now())
+        self._put_key(run.request.org, origin.idempotency_key, found)
+
+    def _put_key(self, org: str, key: str, found: _Remembered) -> None:
+        # Taken out first: they stand in the order in which they are forgotten.
+        self._by_key.pop((org, key), None)
         self._by_key[org, key] = found
         self._keyed.add(found.run_id)
 

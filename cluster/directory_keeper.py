@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
 from engine.directory import Directory, OrgEntry
-from engine.errors import NotFoundError, TransientError
+from engine.errors import NotFoundError
 
 #: Two misses within this many seconds cost one reading: somebody is guessing, or just added an organisation.
 AT_MOST_EVERY_S = 1.0
 #: A reading takes about as long.
 READING_S = 1.0
-#: So many times older than it should be, and a copy is waited for.
-OLD = 3
+#: So much older than it should be, and a copy is waited for.
+OLD_S = 60.0
 
 
 class DirectoryKeeper:
@@ -24,8 +23,15 @@ class DirectoryKeeper:
     Read again when a copy is older than `refresh_s` and somebody asks: nobody asking costs nothing.
     """
 
-    def __init__(self, read: Callable[[], Directory], *, refresh_s: float) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Directory],
+        *,
+        refresh_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._read = read
+        self._clock = clock
         self._refresh_s = refresh_s
         self._current: Directory | None = None
         self._read_at = -float("inf")
@@ -35,15 +41,14 @@ class DirectoryKeeper:
     async def get(self) -> Directory:
         """The copy at hand; when a new one is due that is read meanwhile, and nobody waits for it.
 
-        Only for one that is far too old: then nobody had asked for a while. While the warehouse is away the
-        last one serves.
+        Only for one that is far too old. Raises TransientError when the warehouse has been away for that long:
+        whoever keeps a copy must not take the silence for a confirmation.
         """
         if self._current is None:
             return await self.refresh()
-        age_s = time.monotonic() - self._read_at
-        if age_s > OLD * self._refresh_s:
-            with contextlib.suppress(TransientError):
-                return await self.refresh()
+        age_s = self._clock() - self._read_at
+        if age_s > self._refresh_s + OLD_S:
+            return await self.refresh()
         if age_s > self._refresh_s and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._read_once())
             # Asked for by nobody in particular: its failure shows in the copy's age.
@@ -53,7 +58,7 @@ class DirectoryKeeper:
     async def org(self, slug: str) -> OrgEntry:
         """An organisation; one that was added a moment ago is found. Raises NotFoundError."""
         directory = await self.get()
-        if slug not in directory.orgs and time.monotonic() - self._read_at > AT_MOST_EVERY_S:
+        if slug not in directory.orgs and self._clock() - self._read_at > AT_MOST_EVERY_S:
             directory = await self.refresh()
         if slug not in directory.orgs:
             raise NotFoundError(
@@ -75,7 +80,7 @@ class DirectoryKeeper:
         if directory.version != known:
             return directory
         # The next reading is due at the latest then, and is begun by whoever asks.
-        due_s = self._refresh_s - (time.monotonic() - self._read_at)
+        due_s = self._refresh_s - (self._clock() - self._read_at)
         try:
             async with asyncio.timeout(min(wait_s, due_s if due_s > 0 else READING_S)):
                 await self._changed.wait()
@@ -84,7 +89,7 @@ class DirectoryKeeper:
         return self._current
 
     async def _read_once(self) -> Directory:
-        began = time.monotonic()
+        began = self._clock()
         directory = await asyncio.to_thread(self._read)
         before, self._current, self._read_at = self._current, directory, began
         if before is None or before.version != directory.version:

@@ -46,6 +46,8 @@ def start(
     services.
     """
     from cluster import services
+    from cluster.processes import LOOPBACK
+    from engine.settings import is_loopback
 
     settings = desk.settings
     home = settings.home
@@ -79,7 +81,8 @@ def start(
     if settings.env == "local":
         # The API lives as long as its Ray: where that was joined, it is where it was.
         joined = "ray" in before and settings.manta_api_url
-        values["MANTA_API_URL"] = joined or f"http://{settings.api_host}:{_api_port(ports, settings)}"
+        host = settings.api_host if is_loopback(settings.api_host) else LOOPBACK
+        values["MANTA_API_URL"] = joined or f"http://{host}:{_api_port(ports, settings)}"
     services.write_environment(home, values)
     return desk.at(desk.environ), found
 

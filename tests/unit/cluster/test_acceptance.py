@@ -197,6 +197,20 @@ async def test_an_idempotency_key_answers_with_its_run_even_when_that_has_ended(
     assert created
 
 
+async def test_the_key_of_a_request_that_was_under_way_already_means_that_run() -> None:
+    record = Record()
+    acceptance = an_acceptance(record, Clock())
+    first, _ = await acceptance.accept(a_request(), API, UNLIMITED)
+    keyed = replace(API, idempotency_key="abc", fingerprint="one")
+    same, created = await acceptance.accept(a_request(), keyed, UNLIMITED)
+    acceptance.finish(record.end(first))
+
+    again, anew = await acceptance.accept(a_request(), keyed, UNLIMITED)
+
+    assert (same.id, created) == (first.id, False)
+    assert (again.id, again.status, anew) == (first.id, "SUCCESS", False)
+
+
 async def test_a_key_of_another_organisation_is_another_key() -> None:
     acceptance = an_acceptance(Record(), Clock())
     origin = replace(API, idempotency_key="abc", fingerprint="one")

@@ -83,6 +83,18 @@ async def test_while_the_warehouse_is_away_the_last_copy_serves() -> None:
     assert (await keeper.org("acme")).slug == "acme"
 
 
+async def test_a_long_outage_is_said_and_not_taken_for_no_change() -> None:
+    records, now = Records(), [0.0]
+    records.add("acme")
+    keeper = DirectoryKeeper(records.read, refresh_s=10, clock=lambda: now[0])
+    known = (await keeper.get()).version
+    records.away = True
+    now[0] = 200.0
+
+    with pytest.raises(TransientError):
+        await keeper.changed(known, wait_s=0.05)
+
+
 async def test_unknown_organisations_cost_one_reading_a_second_at_most() -> None:
     records = Records()
     keeper = DirectoryKeeper(records.read, refresh_s=30)
