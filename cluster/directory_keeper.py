@@ -41,8 +41,8 @@ class DirectoryKeeper:
     async def get(self) -> Directory:
         """The copy at hand; when a new one is due that is read meanwhile, and nobody waits for it.
 
-        Only for one that is far too old. Raises TransientError when the warehouse has been away for that long:
-        whoever keeps a copy must not take the silence for a confirmation.
+        Only for one that is far too old. Raises TransientError when the warehouse has been away for that
+        long: whoever keeps a copy must not take the silence for a confirmation.
         """
         if self._current is None:
             return await self.refresh()
