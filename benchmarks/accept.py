@@ -16,24 +16,19 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict
 from ray import serve as ray_serve
 
-from cluster import processes, services
+from benchmarks.stack import stack, supervisor_pid
 from cluster.connect import connect
 from engine.plan import request_key
 from engine.runs import Origin, Run
@@ -42,8 +37,6 @@ from engine.types import RunRequest
 from engine.workplace import Workplace, open_workplace
 from sandbox.state import admin_key
 
-ROOT = Path(__file__).resolve().parents[1]
-MANTA = str(Path(sys.executable).with_name("manta"))
 ORGS = [f"bench_{n:02}" for n in range(20)]
 PIPELINE = "anthropic/usage_cost"
 FIRST_DAY = date(2025, 1, 1)
@@ -218,33 +211,16 @@ def main() -> None:
     options.add_argument("--clients", type=int, nargs="+", default=[1, 32])
     options.add_argument("--quick", action="store_true", help="60 requests")
     given = options.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="manta-bench-"))
-    names = {"MANTA_ENV": "local", "MANTA_ROOT": str(ROOT), "MANTA_HOME": str(home), **LIMITS}
-    os.environ.update(names)
-    try:
-        subprocess.run([MANTA, "up", "--ports", "free", "--cpus", "2"], check=True, stdout=subprocess.DEVNULL)
+    with stack(**LIMITS) as home:
         bench = Bench(Settings.load())
-        held = hold_supervisor(home)
+        held = supervisor_pid(home)
+        os.kill(held, signal.SIGSTOP)
         try:
             for clients in given.clients:
                 bench.compare(60 if given.quick else given.requests, clients)
         finally:
             os.kill(held, signal.SIGKILL)
         print("Again: python -m benchmarks accept")
-    finally:
-        subprocess.run([MANTA, "down"], check=False, stdout=subprocess.DEVNULL)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def hold_supervisor(home: Path) -> int:
-    """Stop the supervisor's process where it is, and answer its pid."""
-    ray = services.running(home)["ray"]
-    for process in processes.belonging(processes.look(ray.pid), ""):
-        name = (processes.PROC / str(process.pid) / "cmdline").read_bytes()
-        if name.startswith(b"ray::Supervisor"):
-            os.kill(process.pid, signal.SIGSTOP)
-            return process.pid
-    raise SystemExit("there is no supervisor")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,18 +21,16 @@ from typing import Any
 
 import httpx
 
-from cluster import processes, ray_node, services
+from benchmarks.stack import stack, supervisor_pid, up
+from cluster import ray_node, services
 from engine.root_keys import read_root_keys
 from engine.settings import Settings
 from engine.workplace import open_workplace
 from sandbox.server import running
 from sandbox.state import admin_key
 
-ROOT = Path(__file__).resolve().parents[1]
-MANTA = str(Path(sys.executable).with_name("manta"))
 PIPELINE = "anthropic/usage_cost"
 WITHIN_S = 120.0
-UP = [MANTA, "up", "--ports", "free", "--cpus", "2"]
 
 
 def events(home: Path) -> list[dict[str, Any]]:
@@ -81,15 +75,6 @@ def begin(orgs: int, sandbox: Any) -> None:
         httpx.post(url, headers=root, json=body, timeout=60, trust_env=False).raise_for_status()
 
 
-def supervisor_pid(home: Path) -> int:
-    """The supervisor's process."""
-    for process in processes.belonging(processes.look(services.running(home)["ray"].pid), ""):
-        title = (processes.PROC / str(process.pid) / "cmdline").read_bytes()
-        if title.startswith(b"ray::Supervisor"):
-            return process.pid
-    raise SystemExit("there is no supervisor")
-
-
 def told(what: str, found: list[float]) -> None:
     """Print one line."""
     print(f"{what:<28}{len(found)} runs, first {found[0]:.1f} s, last {found[-1]:.1f} s (goal: at most 15)")
@@ -100,14 +85,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--orgs", type=int, default=5)
     given = options.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="manta-bench-"))
-    os.environ.update({"MANTA_ENV": "local", "MANTA_ROOT": str(ROOT), "MANTA_HOME": str(home)})
     with running(seed=1) as sandbox:
-        os.environ.update(
-            {"OPENAI_BASE_URL": sandbox.openai_url, "ANTHROPIC_BASE_URL": sandbox.anthropic_url}
-        )
-        try:
-            subprocess.run(UP, check=True, stdout=subprocess.DEVNULL)
+        urls = {"OPENAI_BASE_URL": sandbox.openai_url, "ANTHROPIC_BASE_URL": sandbox.anthropic_url}
+        with stack(**urls) as home:
             begin(given.orgs, sandbox)
             seconds(home, given.orgs, datetime(2000, 1, 1, tzinfo=UTC))
             killed = datetime.now(UTC)
@@ -115,12 +95,9 @@ def main() -> None:
             told("supervisor killed", seconds(home, given.orgs, killed))
             killed = datetime.now(UTC)
             os.kill(services.running(home)["ray"].pid, signal.SIGKILL)
-            subprocess.run(UP, check=True, stdout=subprocess.DEVNULL)
+            up()
             told("Ray and the API restarted", seconds(home, given.orgs, killed))
             print(f"load {os.getloadavg()[0]:.1f}. Again: python -m benchmarks recovery")
-        finally:
-            subprocess.run([MANTA, "down"], check=False, stdout=subprocess.DEVNULL)
-            shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The actors as other processes reach them, errors as they were raised: `Client` blocks, `Cluster` awaits."""
+"""The actors as other processes of the cluster reach them, errors as they were raised."""
 
 from __future__ import annotations
 
@@ -7,65 +7,26 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import ray
 from ray import exceptions as ray_errors
 
-from cluster.connect import connect
 from cluster.coordinator import coordinator
-from cluster.supervisor import Progress, supervisor
+from cluster.supervisor import supervisor
 from engine.audit import Audit
 from engine.directory import Directory
 from engine.errors import MantaError, TransientError
 from engine.quota import Usage
 from engine.request_limits import Admission
-from engine.runs import Origin, Run
+from engine.runs import Origin, Progress, Run
 from engine.settings import Settings
 from engine.types import RunRequest
 
-ANSWER_S = 180.0
 #: A web request waits no longer than this for an actor; its caller may ask again.
 WITHIN_S = 25.0
 QUICK_S = 5.0
 
 
-class Client:
-    """Joins the cluster that the settings name; its actors are started when there are none."""
-
-    def __init__(self, settings: Settings) -> None:
-        connect(settings)
-        self._settings = settings.without_secrets()
-        self._supervisor: Any = supervisor(settings)
-        self._coordinator: Any = coordinator(settings)
-
-    def submit(self, request: RunRequest, *, trigger_by: str, trigger_type: str = "cli") -> tuple[Run, bool]:
-        """Start a run; returns it and whether it is new. Raises what the coordinator raises."""
-        origin = Origin(trigger_type, trigger_by)
-        answer: tuple[Run, bool] = self._get(self._coordinator.accept.remote(request, origin))
-        return answer
-
-    def progress(self, run_ids: Sequence[str]) -> list[Progress]:
-        """How runs stand; those that no supervisor knows any more are left out."""
-        answer: list[Progress] = self._get(self._supervisor.progress.remote(list(run_ids)))
-        return answer
-
-    def cancel(self, org: str, run_id: str) -> Run:
-        """Stop a run. Raises NotFoundError, UsageError."""
-        answer: Run = self._get(self._supervisor.cancel.remote(org, run_id))
-        return answer
-
-    def health(self) -> dict[str, int]:
-        """The coordinator's numbers."""
-        return dict(self._get(self._coordinator.health.remote()))
-
-    def _get(self, ref: Any) -> Any:
-        try:
-            return ray.get(ref, timeout=ANSWER_S)
-        except (ray_errors.RayError, TimeoutError) as error:
-            raise _mapped(error) from None
-
-
 class Cluster:
-    """The same for a web replica, which is part of the cluster already. Errors as the actors raise them."""
+    """Coordinator and supervisor, started when there are none; this process has joined their cluster."""
 
     def __init__(self, settings: Settings) -> None:
         self._supervisor: Any = supervisor(settings)
@@ -105,10 +66,10 @@ class Cluster:
         answer: Usage = await _answer(self._coordinator.usage.remote(org))
         return answer
 
-    async def health(self) -> dict[str, int]:
+    async def health(self, *, within_s: float = QUICK_S) -> dict[str, int]:
         """The coordinator's numbers, once the supervisor has answered as well."""
-        await _answer(self._supervisor.progress.remote([]), within_s=QUICK_S)
-        return dict(await _answer(self._coordinator.health.remote(), within_s=QUICK_S))
+        await _answer(self._supervisor.progress.remote([]), within_s=within_s)
+        return dict(await _answer(self._coordinator.health.remote(), within_s=within_s))
 
 
 async def _answer(ref: Any, *, within_s: float = WITHIN_S) -> Any:

@@ -70,10 +70,6 @@ class Coordinator:
         self._refused_total = 0
         self._epoch = uuid.uuid4().hex
 
-    async def capacity(self) -> int:
-        """Slots in all."""
-        return self._slots.capacity
-
     async def accept(self, request: RunRequest, origin: Origin) -> tuple[Run, bool]:
         """Give a request its run; returns the run and whether it is new. See `Acceptance.accept`.
 
@@ -134,10 +130,6 @@ class Coordinator:
         self._granted.pop(driver, None)
         self._deal()
         return self._epoch
-
-    async def active(self) -> list[Run]:
-        """Runs that have not ended, as they were accepted."""
-        return self._acceptance.active
 
     async def ask(self, driver: str, asks: Sequence[Ask]) -> None:
         """Queue units of a driver for slots."""

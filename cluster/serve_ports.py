@@ -2,7 +2,7 @@
 
 Serve binds that port to every interface and unpickles whatever arrives there, so on a machine that is its
 own cluster it would let anyone on the network run code (ray 2.60, serve/_private/replica.py). A node on
-loopback has nobody else to talk to; elsewhere Ray's own TLS (RAY_USE_TLS) guards it, see docs/api.md.
+loopback has nobody else to talk to; elsewhere Ray's own TLS (RAY_USE_TLS) guards it, see docs/local-stack.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from engine.quota import Usage
 def recorded_usage(central: Central, org: str, *, now: datetime) -> Usage:
     """Runs accepted today and this month (UTC) and those that have not ended, read from the runs' table.
 
-    The supervisor counts in memory and admits by that count; this is for people, a moment behind it.
+    The coordinator counts in memory and admits by that count; this is for people, a moment behind it.
     """
     sql = (
         "SELECT usage_date, pipelines_run_today, pipelines_run_month, concurrent_pipelines_running "

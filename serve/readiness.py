@@ -51,7 +51,6 @@ class Readiness:
                         self._look("cluster", self._cluster),
                         self._key_store(),
                         self._look("directory", lambda: _directory(self.doors)),
-                        self._look("configs", lambda: asyncio.to_thread(_configs, self.doors)),
                     )
                 )
                 self._looked = self.doors.clock()
@@ -104,7 +103,3 @@ def _vault(doors: Doors) -> None:
     vault = doors.work.vault
     sealed = vault.seal("ready", org="-", provider="health", credential_id="ready")
     vault.open(sealed, org="-", provider="health", credential_id="ready")
-
-
-def _configs(doors: Doors) -> None:
-    _ = doors.work.catalog

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from engine.errors import NotFoundError, UsageError
-from serve.cli import arguments, tenants
+from serve.cli import arguments
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson, Slug
 from serve.cli.output import FAILED, count, json_line, line, number_text, state, table
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
-Slug = Annotated[str, typer.Argument(metavar="ORG", help="The organisation's slug, such as acme_corp.")]
 ProviderName = Annotated[str, typer.Argument(metavar="PROVIDER", help="Such as openai or anthropic.")]
 #: Meters that count tokens are shown per million, as the providers' price lists do.
 MILLION = 1_000_000
@@ -79,7 +78,7 @@ def credential_add(
     desk.work.tenants.get(org)
     secret = read_secret(desk, f"{provider} admin key for {org}")
     credential_id = desk.work.tenants.add_credential(
-        org, provider, secret, name=name, audit=tenants.audit(desk, org, "credential.add", "credential")
+        org, provider, secret, name=name, audit=desk.audit(org, "credential.add", "credential")
     )
     if as_json:
         facts = {"org_slug": org, "provider": provider, "name": name, "credential_id": credential_id}
@@ -89,11 +88,16 @@ def credential_add(
 
 
 def read_secret(desk: Desk, what: str) -> str:
-    """One line from stdin; on a terminal asked for without echo. Raises UsageError when there is none."""
+    """One line from stdin, or a JSON key's lines; on a terminal asked for without echo.
+
+    Raises UsageError when there is none.
+    """
     if desk.stdin.isatty():
         secret = getpass.getpass(f"{what} (not shown): ").strip()
     else:
         secret = desk.stdin.readline().strip()
+        if secret.startswith("{"):
+            secret = (secret + desk.stdin.read()).strip()
     if not secret:
         raise UsageError(
             "No key came in on stdin.",
@@ -140,7 +144,7 @@ def credential_off(
     desk = desk_of(context)
     desk.work.tenants.get(org)
     desk.work.tenants.deactivate(
-        org, credential, audit=tenants.audit(desk, org, "credential.off", "credential", credential)
+        org, credential, audit=desk.audit(org, "credential.off", "credential", credential)
     )
     if as_json:
         json_line(desk.out, {"org_slug": org, "credential_id": credential, "is_active": False})

@@ -9,9 +9,8 @@ import typer
 
 from serve.cli import arguments
 from serve.cli.desk import desk_of
+from serve.cli.options import AsJson
 from serve.cli.output import json_line, line, state, table
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
 
 
 def register(app: typer.Typer) -> None:

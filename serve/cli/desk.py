@@ -18,14 +18,16 @@ from rich.console import Console
 if TYPE_CHECKING:
     import typer
 
-    from cluster.supervisor import Progress
-    from engine.runs import Run
+    from engine.audit import Audit
+    from engine.runs import Progress, Run
     from engine.settings import Settings
     from engine.types import RunRequest
     from engine.workplace import Workplace
 
 WIDE = 400
 CONNECT_S = 2.0
+#: On top of DIRECTORY_REFRESH_SECONDS, for the way from the coordinator to the replicas.
+REFRESH_SLACK_S = 5
 
 
 class RunDoor(Protocol):
@@ -146,6 +148,25 @@ class Desk:
     def who(self) -> str:
         """Who runs this, for the run's record."""
         return self.environ.get("USER") or self.environ.get("LOGNAME") or "command line"
+
+    def audit(
+        self,
+        org: str,
+        action: str,
+        resource_type: str,
+        resource_id: str | None = None,
+        *,
+        detail: str | None = None,
+    ) -> Audit:
+        """What goes on record about a change that this call makes."""
+        from engine.audit import Audit
+
+        return Audit(org, action, f"cli:{self.who}", resource_type, resource_id, detail=detail)
+
+    @property
+    def in_force(self) -> str:
+        """By when the API knows of a change of keys, limits and organisations made here."""
+        return f"within {self.settings.directory_refresh_seconds + REFRESH_SLACK_S} seconds"
 
 
 def terminal_desk() -> Desk:

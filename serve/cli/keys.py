@@ -9,16 +9,12 @@ import typer
 
 from engine.errors import StateError, UsageError
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson, Slug
 from serve.cli.output import json_line, line, state, table
 
 if TYPE_CHECKING:
     from engine.api_keys import ApiKey
-    from engine.audit import Audit
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
-Slug = Annotated[str, typer.Argument(metavar="ORG", help="The organisation's slug, such as acme_corp.")]
-#: What the API takes beyond its refresh to have a change everywhere.
-REFRESH_SLACK_S = 5
 
 key_app = typer.Typer(help="API keys: add, list, revoke, root.", no_args_is_help=True)
 
@@ -57,7 +53,7 @@ def key_add(
         name=name,
         scopes=scope or ("run", "read"),
         expires_at=expires_at,
-        audit=_audit(desk, org, "key.add"),
+        audit=desk.audit(org, "key.add", "api_key"),
     )
     if as_json:
         json_line(desk.out, {**_facts(key), "key": text})
@@ -65,7 +61,7 @@ def key_add(
     line(desk.out, text)
     line(desk.out, f"That is key {key.key_id} ({key.name}) of {org}, for {', '.join(key.scopes)}.")
     line(desk.out, "Keep it now: it cannot be shown again.")
-    line(desk.out, f"It works {_within(desk)}, as the header X-API-Key.")
+    line(desk.out, f"It works {desk.in_force}, as the header X-API-Key.")
 
 
 def key_list(context: typer.Context, org: Slug, as_json: AsJson = False) -> None:
@@ -106,12 +102,12 @@ def key_revoke(
     """
     desk = desk_of(context)
     desk.work.tenants.get(org)
-    revoked = desk.work.api_keys.revoke(org, key, audit=_audit(desk, org, "key.revoke", key))
+    revoked = desk.work.api_keys.revoke(org, key, audit=desk.audit(org, "key.revoke", "api_key", key))
     if as_json:
         json_line(desk.out, _facts(revoked))
         return
     line(desk.out, f"Key {revoked.key_id} ({revoked.name}) of {org} is revoked.")
-    line(desk.out, f"The API refuses it {_within(desk)}.")
+    line(desk.out, f"The API refuses it {desk.in_force}.")
 
 
 def key_root(
@@ -159,16 +155,6 @@ def key_root(
         line(desk.out, "The running API knows it once it has been started again: manta up")
     said = "two are valid, the newer first" if valid > 1 else "one is valid"
     line(desk.out, f"Root key: {where} ({said}).")
-
-
-def _audit(desk: Desk, org: str, action: str, key_id: str | None = None) -> Audit:
-    from engine.audit import Audit
-
-    return Audit(org, action, f"cli:{desk.who}", "api_key", key_id)
-
-
-def _within(desk: Desk) -> str:
-    return f"within {desk.settings.directory_refresh_seconds + REFRESH_SLACK_S} seconds"
 
 
 def _state(desk: Desk, key: ApiKey) -> str:

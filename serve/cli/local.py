@@ -10,12 +10,11 @@ import typer
 from engine.errors import MantaError, UsageError
 from serve.cli import stack
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson
 from serve.cli.output import FAILED, SUCCEEDED, json_line, line, state, table
 
 if TYPE_CHECKING:
     from cluster.services import Service
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
 
 
 class PortChoice(StrEnum):

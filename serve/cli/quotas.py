@@ -8,15 +8,12 @@ import typer
 
 from engine.errors import UsageError
 from serve.cli.desk import Desk, desk_of
-from serve.cli.keys import REFRESH_SLACK_S
+from serve.cli.options import AsJson, Slug
 from serve.cli.output import count, json_line, line, table
 
 if TYPE_CHECKING:
-    from engine.audit import Audit
     from engine.plans import Subscription
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
-Slug = Annotated[str, typer.Argument(metavar="ORG", help="The organisation's slug, such as acme_corp.")]
 UNLIMITED = "unlimited"
 
 plan_app = typer.Typer(help="Plans: list, set.", no_args_is_help=True)
@@ -66,7 +63,7 @@ def plan_set(
     Its limits become the plan's; quotas of its own end.
     """
     desk = _opened(context, org)
-    audit = _audit(desk, org, "plan.set", f"plan={plan.upper()}")
+    audit = desk.audit(org, "plan.set", "subscription", org, detail=f"plan={plan.upper()}")
     _said(desk, desk.work.subscriptions.set_plan(org, plan.upper(), audit=audit), as_json=as_json)
 
 
@@ -118,7 +115,7 @@ def quota_set(
         daily=wanted.get("daily", KEEP),
         monthly=wanted.get("monthly", KEEP),
         concurrent=wanted.get("concurrent", KEEP),
-        audit=_audit(desk, org, "quota.set", detail),
+        audit=desk.audit(org, "quota.set", "subscription", org, detail=detail),
     )
     _said(desk, changed, as_json=as_json)
 
@@ -128,12 +125,6 @@ def _opened(context: typer.Context, org: str) -> Desk:
     desk.work.central.ensure()
     desk.work.tenants.get(org)
     return desk
-
-
-def _audit(desk: Desk, org: str, action: str, detail: str) -> Audit:
-    from engine.audit import Audit
-
-    return Audit(org, action, f"cli:{desk.who}", "subscription", org, detail=detail)
 
 
 def _said(desk: Desk, found: Subscription, *, as_json: bool) -> None:
@@ -146,8 +137,7 @@ def _said(desk: Desk, found: Subscription, *, as_json: bool) -> None:
         f"{found.org} is on plan {found.plan}: {_shown(limits.daily)} runs a day, {_shown(limits.monthly)} "
         f"a month, {_shown(limits.concurrent)} at once.",
     )
-    seconds = desk.settings.directory_refresh_seconds + REFRESH_SLACK_S
-    line(desk.out, f"  in force within {seconds} seconds; runs that are under way go on")
+    line(desk.out, f"  in force {desk.in_force}; runs that are under way go on")
 
 
 def _facts(found: Subscription) -> dict[str, object]:

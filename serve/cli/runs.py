@@ -12,13 +12,13 @@ import typer
 from engine.errors import NotFoundError, UsageError
 from serve.cli import arguments, progress, summary, timeline
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson
 from serve.cli.output import SUCCEEDED, days, duration, json_line, line, state, table
 
 if TYPE_CHECKING:
     from engine.runs import Run
     from engine.types import RunRequest
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
 OrgOption = Annotated[str | None, typer.Option("--org", help="The run's organisation, where you know it.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 

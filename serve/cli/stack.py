@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from serve.cli.desk import Desk
 
 OBJECT_STORE_BYTES = 512 * 2**20
+#: The first start of both actors on a slow machine.
+ACTORS_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ def prepare(desk: Desk) -> None:
 
     Raises ConfigurationError without a root key: the API does not start without one.
     """
-    from cluster.client import Client
+    from cluster.client import Cluster
+    from cluster.connect import connect
     from engine.authentication import hash_root_key
     from engine.root_keys import make_root_key, read_root_keys
     from serve.app import deploy
@@ -143,7 +147,8 @@ def prepare(desk: Desk) -> None:
     if not listed["cards"][0].as_py():
         added = desk.work.sync_prices(now=desk.now())
         line(desk.out, f"  price book     {count(added)} prices, synced")
-    numbers = Client(settings).health()
+    connect(settings)
+    numbers = asyncio.run(Cluster(settings).health(within_s=ACTORS_S))
     line(desk.out, f"  coordinator    up, {numbers['slots']} slots, {numbers['active_runs']} active runs")
     line(desk.out, "  supervisor     up")
     url = settings.manta_api_url or f"http://{settings.api_host}:{settings.api_port}"

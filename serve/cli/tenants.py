@@ -9,21 +9,17 @@ import typer
 
 from engine.errors import StateError, UsageError
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson, Slug
 from serve.cli.output import FAILED, count, json_line, line, state, table
 
 if TYPE_CHECKING:
-    from engine.audit import Audit
     from engine.export import Exported
     from engine.life import Purged, Removal
     from engine.tenants import Org
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
-Slug = Annotated[str, typer.Argument(metavar="ORG", help="The organisation's slug, such as acme_corp.")]
 #: How long a removal waits for cancelled runs to end.
 END_LOOKS = 120
 BETWEEN_LOOKS_S = 0.5
-#: What the API takes beyond its refresh to have a change everywhere.
-REFRESH_SLACK_S = 5
 
 org_app = typer.Typer(help="Organisations: add, list, suspend, remove.", no_args_is_help=True)
 
@@ -37,15 +33,6 @@ def register(app: typer.Typer) -> None:
     org_app.command("remove")(org_remove)
     org_app.command("purge")(org_purge)
     app.add_typer(org_app, name="org")
-
-
-def audit(
-    desk: Desk, org: str, action: str, resource_type: str = "organisation", resource_id: str | None = None
-) -> Audit:
-    """The entry of a change that is made at this terminal."""
-    from engine.audit import Audit
-
-    return Audit(org, action, f"cli:{desk.who}", resource_type, resource_id)
 
 
 def org_add(
@@ -64,7 +51,7 @@ def org_add(
     desk = desk_of(context)
     desk.work.central.ensure()
     org = desk.work.tenants.add(
-        slug, name=name or slug, admin_email=email, audit=audit(desk, slug, "org.add")
+        slug, name=name or slug, admin_email=email, audit=desk.audit(slug, "org.add", "organisation")
     )
     if as_json:
         json_line(desk.out, org)
@@ -105,22 +92,22 @@ def org_suspend(context: typer.Context, org: Slug, as_json: AsJson = False) -> N
     """
     desk = desk_of(context)
     desk.work.central.ensure()
-    now = desk.work.life.suspend(org, audit(desk, org, "org.suspend"))
+    now = desk.work.life.suspend(org, desk.audit(org, "org.suspend", "organisation"))
     if as_json:
         json_line(desk.out, now)
         return
-    line(desk.out, f"{org} is suspended: new runs are refused {_within(desk)}.")
+    line(desk.out, f"{org} is suspended: new runs are refused {desk.in_force}.")
 
 
 def org_resume(context: typer.Context, org: Slug, as_json: AsJson = False) -> None:
     """Take a suspended organisation's runs again."""
     desk = desk_of(context)
     desk.work.central.ensure()
-    now = desk.work.life.resume(org, audit(desk, org, "org.resume"))
+    now = desk.work.life.resume(org, desk.audit(org, "org.resume", "organisation"))
     if as_json:
         json_line(desk.out, now)
         return
-    line(desk.out, f"{org} is active: runs are accepted {_within(desk)}.")
+    line(desk.out, f"{org} is active: runs are accepted {desk.in_force}.")
 
 
 def org_remove(
@@ -149,7 +136,7 @@ def org_remove(
     removed = life.remove(
         org,
         grace_days=grace_days,
-        audit=audit(desk, org, "org.remove"),
+        audit=desk.audit(org, "org.remove", "organisation"),
         cancel=lambda run_id: desk.runs.cancel(org, run_id),
     )
     still = _ended(desk, org) if removed.runs else ()
@@ -227,7 +214,10 @@ def org_purge(
     if org is not None:
         desk.work.tenants.get(org)
     done = desk.work.life.purge(
-        now=desk.now(), only=org, audit_of=lambda slug: audit(desk, slug, "org.purge"), dry_run=dry_run
+        now=desk.now(),
+        only=org,
+        audit_of=lambda slug: desk.audit(slug, "org.purge", "organisation"),
+        dry_run=dry_run,
     )
     for one in done:
         if as_json:
@@ -257,7 +247,3 @@ def _said(one: Purged, *, dry_run: bool) -> str:
     keys = f", {count(one.pending)} data keys left" if one.pending else ""
     wait = f"; waits for {one.waits_for}" if one.waits_for else ""
     return f"{one.org}: {done}{keys}{wait}"
-
-
-def _within(desk: Desk) -> str:
-    return f"within {desk.settings.directory_refresh_seconds + REFRESH_SLACK_S} seconds"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serve.cli.desk import Desk, desk_of
+from serve.cli.options import AsJson
 from serve.cli.output import FAILED, count, json_line, line, table
 
 if TYPE_CHECKING:
     from engine.audit import Audit
     from engine.rotation import Rotation
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object a line.")]
 
 vault_app = typer.Typer(help="Encryption of stored keys: status, rotate.", no_args_is_help=True)
 
@@ -74,7 +74,6 @@ def vault_rotate(
 
     Killed, it is run again, without --new-master. Exit code 1 when something does not open.
     """
-    from engine.audit import Audit
     from engine.errors import UsageError
     from engine.rotation import rotate, standing
 
@@ -87,7 +86,7 @@ def vault_rotate(
         )
 
     def audit_of(org: str, resource: str, resource_id: str) -> Audit:
-        return Audit(org, "credential.rotate", f"cli:{desk.who}", resource, resource_id)
+        return desk.audit(org, "credential.rotate", resource, resource_id)
 
     central = desk.work.central
     central.ensure()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serve.deps import DoorsDep
@@ -31,7 +31,11 @@ async def metrics(doors: DoorsDep) -> Response:
     """Answer the cluster's numbers in Prometheus' text format."""
     registry = CollectorRegistry()
     for name, value in (await doors.cluster.health()).items():
-        Gauge(f"manta_{name}", HELP.get(name, name.replace("_", " ")), registry=registry).set(value)
+        said = HELP.get(name, name.replace("_", " "))
+        if name.endswith("_total"):
+            Counter(f"manta_{name}", said, registry=registry).inc(value)
+        else:
+            Gauge(f"manta_{name}", said, registry=registry).set(value)
     age = Gauge("manta_directory_age_seconds", "Since keys were last confirmed.", registry=registry)
     age.set(doors.directory.age_s)
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

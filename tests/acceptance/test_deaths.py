@@ -18,17 +18,22 @@ import ray
 from cluster import coordinator as coordinators
 from cluster import services
 from cluster import supervisor as supervisors
-from cluster.client import Client
+from cluster.connect import connect
 from engine.runs import Run
 from engine.types import RunRequest
+from serve.cli.desk import RunDoor
+from serve.cli.http_runs import HttpRuns, headers_of
 from tests.acceptance.conftest import ANTHROPIC, OPENAI, Stack, closed_days
 
 SLOW_S = 8.0
 
 
 @pytest.fixture(scope="module")
-def client(stack: Stack) -> Iterator[Client]:
-    yield Client(stack.workplace().settings)
+def client(stack: Stack) -> Iterator[RunDoor]:
+    settings = stack.workplace().settings
+    # Actors are killed by their handles.
+    connect(settings)
+    yield HttpRuns(str(settings.manta_api_url), headers=headers_of(settings, org_key=None), endpoints={})
     ray.shutdown()
 
 
@@ -47,7 +52,7 @@ def _until[T](what: str, look: Callable[[], T | None], *, seconds: float = 90) -
     raise AssertionError(f"{what} did not come within {seconds} s")
 
 
-def _ended(client: Client, stack: Stack, run: Run, *, seconds: float = 120) -> Run:
+def _ended(client: RunDoor, stack: Stack, run: Run, *, seconds: float = 120) -> Run:
     def look() -> Run | None:
         found = stack.workplace().history.get(run.request.org, run.id)
         return found if found is not None and found.terminal else None
@@ -86,7 +91,7 @@ def _worker_of(unit_prefix: str) -> int | None:
     return None
 
 
-def test_a_killed_worker_costs_one_attempt(stack: Stack, client: Client) -> None:
+def test_a_killed_worker_costs_one_attempt(stack: Stack, client: RunDoor) -> None:
     org = stack.org("tyrell", providers=("anthropic",))
     _hold(stack, org)
     run, _ = client.submit(_request(org), trigger_by="test")
@@ -102,7 +107,7 @@ def test_a_killed_worker_costs_one_attempt(stack: Stack, client: Client) -> None
 
 
 @pytest.mark.parametrize("name", [pytest.param(supervisors.NAME, marks=pytest.mark.slow), coordinators.NAME])
-def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: Client, name: str) -> None:
+def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: RunDoor, name: str) -> None:
     org = stack.org(f"weyland_{name.removeprefix('manta-')}", providers=("anthropic",))
     _hold(stack, org)
     run, _ = client.submit(_request(org), trigger_by="test")
@@ -117,7 +122,7 @@ def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: Cli
 
 
 @pytest.mark.slow
-def test_cancel_stops_within_seconds_and_publishes_nothing_by_halves(stack: Stack, client: Client) -> None:
+def test_cancel_stops_within_seconds_and_publishes_nothing_by_halves(stack: Stack, client: RunDoor) -> None:
     org = stack.org("cyberdyne", providers=("anthropic",))
     _hold(stack, org, seconds=60)
     run, _ = client.submit(_request(org), trigger_by="test")
@@ -137,7 +142,7 @@ def test_cancel_stops_within_seconds_and_publishes_nothing_by_halves(stack: Stac
 
 
 @pytest.mark.slow
-def test_the_same_request_twice_at_once_is_one_run(stack: Stack, client: Client) -> None:
+def test_the_same_request_twice_at_once_is_one_run(stack: Stack, client: RunDoor) -> None:
     org = stack.org("aperture", providers=("anthropic",))
     _hold(stack, org, seconds=3)
 
@@ -152,7 +157,7 @@ def test_the_same_request_twice_at_once_is_one_run(stack: Stack, client: Client)
 
 
 @pytest.mark.slow
-def test_the_warehouse_may_be_away_for_half_a_minute(stack: Stack, client: Client) -> None:
+def test_the_warehouse_may_be_away_for_half_a_minute(stack: Stack, client: RunDoor) -> None:
     org = stack.org("oscorp", providers=("anthropic",))
     _hold(stack, org, seconds=2)
     run, _ = client.submit(_request(org), trigger_by="test")
@@ -173,7 +178,7 @@ def test_the_warehouse_may_be_away_for_half_a_minute(stack: Stack, client: Clien
 
 
 @pytest.mark.slow
-def test_one_tenants_long_run_does_not_hold_up_another(stack: Stack, client: Client) -> None:
+def test_one_tenants_long_run_does_not_hold_up_another(stack: Stack, client: RunDoor) -> None:
     long, short = (
         stack.org("monolith", providers=("anthropic",)),
         stack.org("sprite", providers=("anthropic",)),
@@ -194,7 +199,7 @@ def test_one_tenants_long_run_does_not_hold_up_another(stack: Stack, client: Cli
 
 
 @pytest.mark.slow
-def test_units_bear_readable_names(stack: Stack, client: Client) -> None:
+def test_units_bear_readable_names(stack: Stack, client: RunDoor) -> None:
     org = stack.org("vault_tec")
     run, _ = client.submit(_request(org, OPENAI, days=2), trigger_by="test")
 

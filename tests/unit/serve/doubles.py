@@ -12,11 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.supervisor import Progress
 from engine.catalog import Catalog
 from engine.errors import NotFoundError
 from engine.plan import request_key
-from engine.runs import Run, Tally
+from engine.runs import Progress, Run, Tally
 from engine.settings import Settings
 from engine.types import Plan, RunRequest, Unit
 from serve.cli.desk import Desk

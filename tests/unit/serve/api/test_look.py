@@ -142,7 +142,7 @@ def test_ready_says_what_is_red_and_what_to_do(api: Api) -> None:
         "fix": "See `manta status`.",
     }
     assert answer.json()["numbers"] == {}
-    assert checks["key_store"]["status"] == checks["configs"]["status"] == "ok"
+    assert checks["key_store"]["status"] == checks["directory"]["status"] == "ok"
 
 
 def test_metrics_have_no_tenant_in_them(api: Api) -> None:
