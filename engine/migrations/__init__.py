@@ -1,0 +1,1 @@
+"""Migrations: their files, where each dataset stands, and applying them."""

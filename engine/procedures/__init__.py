@@ -1,0 +1,1 @@
+"""Stored procedures: their files, what stands in the warehouse, syncing and calling them."""
