@@ -1,0 +1,1 @@
+"""SaaS subscriptions: plans as they are agreed, their terms, and what each day of a term costs."""
