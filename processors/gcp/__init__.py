@@ -1,0 +1,1 @@
+"""Processors of Google Cloud."""
