@@ -1,0 +1,1 @@
+"""Reading REST APIs from their description: requests, pages, rows and errors."""
