@@ -1,6 +1,6 @@
 # One command each, with all set-up in it. Needs make and Python 3.13, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test lint bench chaos clean
+.PHONY: help setup demo down test lint docs bench chaos focus clean
 
 UV_VERSION := 0.13.9
 PY := .venv/bin/python
@@ -34,11 +34,23 @@ test: lint  ## Lint, types and every test but the slow ones
 lint: setup  ## ruff check, ruff format --check, mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
+docs: setup  ## Write docs/config-reference.md from the models
+	@.venv/bin/manta reference > docs/config-reference.md
+
 bench: setup  ## Benchmarks, side by side in one run
 	@$(PY) -m benchmarks
 
 chaos: setup  ## The longer kill tests
 	@$(PY) -m pytest tests -m slow
+
+.tools/focus/.ready: .venv/.ready scripts/focus-validator.txt
+	@echo "manta: installing the FOCUS validator into .tools/focus"; \
+	.tools/bin/uv venv --quiet --clear --python "$$(sh scripts/find-python)" .tools/focus && \
+	.tools/bin/uv pip install --quiet --no-deps --python .tools/focus/bin/python -r scripts/focus-validator.txt
+	@touch $@
+
+focus: .tools/focus/.ready  ## Our FOCUS charges through the FinOps Foundation's validator
+	@$(PY) -m tests.focus.validate
 
 clean:  ## Remove what make installed
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache

@@ -18,11 +18,13 @@ from engine.quota import Usage
 from engine.request_limits import Admission
 from engine.runs import Origin, Progress, Run
 from engine.settings import Settings
-from engine.types import RunRequest
+from engine.types import Discovery, RunRequest
 
 #: A web request waits no longer than this for an actor; its caller may ask again.
 WITHIN_S = 25.0
 QUICK_S = 5.0
+#: Asking a source goes to another service.
+DISCOVER_S = 120.0
 
 
 class Cluster:
@@ -40,6 +42,13 @@ class Cluster:
     async def progress(self, run_ids: Sequence[str]) -> list[Progress]:
         """How runs stand; see `Supervisor.progress`."""
         answer: list[Progress] = await _answer(self._supervisor.progress.remote(list(run_ids)))
+        return answer
+
+    async def discover(self, request: RunRequest) -> Discovery | None:
+        """What changed at a pipeline's source; see `Supervisor.discover`."""
+        answer: Discovery | None = await _answer(
+            self._supervisor.discover.remote(request), within_s=DISCOVER_S
+        )
         return answer
 
     async def cancel(self, org: str, run_id: str, *, audit: Audit) -> Run:

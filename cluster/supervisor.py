@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import exceptions as ray_errors
@@ -23,22 +23,24 @@ from cluster.connect import standing
 from cluster.coordinator import coordinator
 from cluster.driver import Doors, Drive
 from cluster.flow import RunState
-from cluster.ray_attempt import RayAttempt
+from cluster.ray_attempt import RayAttempt, mapped
 from cluster.slots import Ask
-from cluster.tasks import UnitTask, unit_task
+from cluster.tasks import StageOutcome, StageTask, UnitTask, stage_task, unit_task
 from engine.audit import Audit
 from engine.errors import InternalError, MantaError, NotFoundError, StateError, TransientError
 from engine.log import JsonLog
-from engine.runs import Progress as Progress
-from engine.runs import Run, Transition
+from engine.plan import days_between
+from engine.runs import Progress, Run, Transition
 from engine.settings import Settings
 from engine.settle import settle
-from engine.types import Outcome, Plan, Unit
+from engine.types import Discovery, Outcome, Plan, RunRequest, Unit
 from engine.workplace import open_workplace
 
 NAME = "manta-supervisor"
 ENDED_KEPT = 200
 AWAY_S = 1.0
+#: Attempts at what a run does once, before and after its units.
+STAGE_ATTEMPTS = 3
 #: A run on record is handed over within milliseconds; a cancel that is quicker asks this often for it.
 TAKEN_WITHIN, HANDED_S = 50, 0.1
 #: What a drive knows of its run when it ends.
@@ -84,6 +86,7 @@ class _Carried:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.drive: Drive | None = None
+        self.discovery: Discovery | None = None
         self.cancelled = run.status == RunState.CANCELLING.value
         self.lock = asyncio.Lock()
 
@@ -151,20 +154,26 @@ class Supervisor:
         run = carried.run
         log = self._log.bind(run_id=run.id, org=run.request.org)
         try:
-            drive = await self._drive(carried)
+            settings = self._work.settings.with_endpoints(run.request.endpoints)
+            drive = await self._drive(carried, settings)
             log.info("run_started", pipeline=run.request.pipeline, units=drive.run.tally.units_total)
             ended = await drive.finish()
             changes = {name: getattr(ended, name) for name in DRIVEN}
+            if ended.status == RunState.SUCCESS.value:
+                changes |= await self._after(carried, settings)
         except Exception as error:  # noqa: BLE001 - a run must reach a terminal state whatever happens
             changes = _failed(error)
         ended = await self._end(carried, changes)
         log.info("run_ended", status=ended.status, rows=ended.tally.row_count, loads=ended.tally.load_jobs)
 
-    async def _drive(self, carried: _Carried) -> Drive:
+    async def _drive(self, carried: _Carried, settings: Settings) -> Drive:
         """Plan the run and set it going. Raises MantaError when what it needs is gone, its credential say."""
         run = carried.run
-        settings = self._work.settings.with_endpoints(run.request.endpoints)
-        plan = await _patiently(lambda: self._work.plan(run.request, now=datetime.now(UTC)))
+        if self._work.catalog.pipeline(run.request.pipeline).discover and run.request.policy == "missing":
+            carried.discovery = await self._discover(run.request, run.id, settings)
+        plan = await _patiently(
+            lambda: self._work.plan(run.request, now=datetime.now(UTC), discovered=carried.discovery)
+        )
         position = 0
         if run.version > 1:
             told = await _patiently(lambda: self._work.history.transitions(run.request.org, run.id))
@@ -187,6 +196,76 @@ class Supervisor:
         else:
             await self._save(carried, status=RunState.RUNNING.value)
         return drive
+
+    async def _after(self, carried: _Carried, settings: Settings) -> dict[str, Any]:
+        """What comes once every unit is published: the source's marks, then the steps of scope run."""
+        run = carried.run
+        request, marks = run.request, self._work.marks
+        if carried.discovery and carried.discovery.marks:
+            found = carried.discovery.marks
+            standing = await _patiently(lambda: marks.standing(request.org, request.pipeline))
+            await _patiently(
+                lambda: marks.save(
+                    request.org,
+                    request.pipeline,
+                    found,
+                    standing=standing,
+                    run_id=run.id,
+                    now=datetime.now(UTC),
+                )
+            )
+        if not self._work.catalog.pipeline(request.pipeline).ordered_steps("run"):
+            return {}
+        days = days_between(request.start, request.end)
+        try:
+            done = await self._stage(run.request, run.id, settings, "run")
+        except MantaError as error:
+            published = carried.seen.tally.units_published
+            state = RunState.PARTIAL if published else RunState.FAILED
+            return {**_failed(error), "status": state.value}
+        outcome = Outcome(
+            Unit(request.org, request.pipeline, days), attempt=0, status="published", timings=done.timings
+        )
+        await self._patient_record(run, outcome)
+        return {}
+
+    async def _patient_record(self, run: Run, outcome: Outcome) -> None:
+        await _patiently(lambda: self._work.history.record(run, (), [outcome], now=datetime.now(UTC)))
+
+    async def discover(self, request: RunRequest) -> Discovery | None:
+        """What changed at the source of a request's pipeline; None for one that does not ask there.
+
+        Starts no run. Raises MantaError.
+        """
+        if self._work.catalog.pipeline(request.pipeline).discover is None or request.policy != "missing":
+            return None
+        settings = self._work.settings.with_endpoints(request.endpoints)
+        return await self._discover(request, "plan", settings)
+
+    async def _discover(self, request: RunRequest, run_id: str, settings: Settings) -> Discovery | None:
+        return (await self._stage(request, run_id, settings, "discover")).discovery
+
+    async def _stage(
+        self, request: RunRequest, run_id: str, settings: Settings, stage: Literal["discover", "run"]
+    ) -> StageOutcome:
+        """Run a stage as a task, a few times where that can help. Raises MantaError."""
+        pipeline = self._work.catalog.pipeline(request.pipeline)
+        name = f"{stage} {request.pipeline} {request.org}"
+        task = StageTask(settings, run_id, request, stage, self._coordinator)
+        unit = Unit(request.org, request.pipeline, days_between(request.start, request.end))
+        for left in reversed(range(STAGE_ATTEMPTS)):
+            options = stage_task.options(name=name, num_cpus=pipeline.resources.num_cpus)
+            try:
+                answer: StageOutcome = await options.remote(task)
+                failure = answer.error
+            except ray_errors.RayError as error:
+                failure = mapped(error, unit)
+            if failure is None:
+                return answer
+            if not left or not isinstance(failure, TransientError | InternalError):
+                raise failure
+            await asyncio.sleep(AWAY_S)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _end(self, carried: _Carried, changes: Mapping[str, Any]) -> Run:
         ended = await self._save(carried, **changes, end_time=datetime.now(UTC))

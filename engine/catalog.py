@@ -5,24 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
-
-from engine.checks import Check, columns_of
+from engine.checks import columns_of
 from engine.errors import ConfigurationError, NotFoundError
-from engine.located import Document, MisplacedError, Problem, parse, read, wrong
+from engine.located import Document, MisplacedError, Problem, parse, read
+from engine.pipelines import Output, PartitionRule, Pipeline, Resources, Retry, Step
 from engine.plans import Limits, Plans
 from engine.providers import Provider
 from engine.schemas import Schema
@@ -43,131 +31,6 @@ __all__ = [
 # Folders of configs/ that hold no pipelines.
 NOT_PIPELINES = ("system", "notifications")
 PRICE_FILE = "prices.yml"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Retry(_Model):
-    """Attempts within one step; between them a random wait of at most min(max, initial x 2^n) seconds."""
-
-    max_attempts: PositiveInt = 3
-    initial_delay_seconds: PositiveFloat = 1
-    max_delay_seconds: PositiveFloat = 60
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_delay_seconds < self.initial_delay_seconds:
-            raise wrong(("max_delay_seconds",), "is below initial_delay_seconds", "make it at least as long")
-        return self
-
-
-class Step(_Model):
-    """One call of a processor; `config` is rendered before it is handed over."""
-
-    step_id: str
-    ps_type: str
-    config: dict[str, Any] = Field(default_factory=dict)
-    depends_on: tuple[str, ...] = ()
-    timeout_seconds: PositiveFloat = 300
-    retry: Retry = Retry()
-    on_failure: Literal["stop", "continue"] = "stop"
-
-
-class PartitionRule(_Model):
-    """How a range is cut into units, and how long a closed day is read again."""
-
-    grain: Literal["day"] = "day"
-    max_days_per_unit: PositiveInt = 1
-    calls_per_window: PositiveInt | None = None
-    restatement_days: NonNegativeInt = 0
-
-
-class Output(_Model):
-    """A table the pipeline publishes; without `schema` the schema has the table's name."""
-
-    table: str
-    schema_: str = Field(alias="schema")
-    checks: tuple[Check, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _schema_is_the_table(cls, value: Any) -> Any:
-        return {"schema": value["table"], **value} if isinstance(value, dict) and "table" in value else value
-
-
-class Resources(_Model):
-    """What one unit asks of the cluster; extraction waits for the network, hence a fraction of a CPU."""
-
-    num_cpus: PositiveFloat = 0.25
-
-
-class Pipeline(_Model):
-    """One file under configs/. `path` comes from the file's place: "openai/cost/usage_cost"."""
-
-    path: str
-    name: str
-    description: str
-    provider: str
-    partition: PartitionRule = PartitionRule()
-    resources: Resources = Resources()
-    variables: dict[str, str | bool | int | float | None] = Field(default_factory=dict)
-    steps: tuple[Step, ...]
-    outputs: tuple[Output, ...]
-
-    # Not by min_length: pydantic would add it to the problems of a list whose only entry is wrong.
-    @field_validator("steps", "outputs")
-    @classmethod
-    def _not_empty[T](cls, entries: tuple[T, ...]) -> tuple[T, ...]:
-        if not entries:
-            raise wrong((), "is empty", "list at least one")
-        return entries
-
-    @field_validator("steps")
-    @classmethod
-    def _steps_form_a_graph(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        ids = [step.step_id for step in steps]
-        for n, step in enumerate(steps):
-            if step.step_id in ids[:n]:
-                raise wrong((n, "step_id"), f"{step.step_id!r} is used twice", "give each step its own id")
-            for m, other in enumerate(step.depends_on):
-                if other not in ids:
-                    near = difflib.get_close_matches(other, ids, n=1) or ids
-                    fix = f"name a step of this pipeline, such as {near[0]}"
-                    raise wrong((n, "depends_on", m), f"there is no step {other!r}", fix)
-        try:
-            _sorter(steps).prepare()
-        except CycleError as error:
-            circle = list(reversed(error.args[1]))
-            n = ids.index(circle[0])
-            said = f"the steps wait for each other: {' -> '.join(circle)}"
-            raise wrong((n, "depends_on"), said, "take one of these edges out") from error
-        return steps
-
-    def id_for(self, org: str) -> str:
-        """The kebab-case id of this pipeline for an organisation: "acme-corp-openai-cost-usage-cost"."""
-        return "-".join((org, *self.path.split("/"))).replace("_", "-")
-
-    def ordered_steps(self) -> tuple[Step, ...]:
-        """The steps so that each follows what it depends on; otherwise in the file's order."""
-        by_id = {step.step_id: step for step in self.steps}
-        place = {step.step_id: n for n, step in enumerate(self.steps)}
-        sorter = _sorter(self.steps)
-        sorter.prepare()
-        done: list[Step] = []
-        ready = list(sorter.get_ready())
-        while ready:
-            ready.sort(key=place.__getitem__)
-            step_id = ready.pop(0)
-            done.append(by_id[step_id])
-            sorter.done(step_id)
-            ready.extend(sorter.get_ready())
-        return tuple(done)
-
-
-def _sorter(steps: tuple[Step, ...]) -> TopologicalSorter[str]:
-    return TopologicalSorter({step.step_id: step.depends_on for step in steps})
 
 
 # Stands in while plans.yml has problems, which are reported: nothing runs on it.

@@ -28,6 +28,7 @@ PLATFORM_STATEMENTS = frozenset(
         "find-run",
         "idempotency-keys",
         "last-sequences",
+        "migrations",
         "orgs-list",
         "prices-read",
         "runs-accepted",

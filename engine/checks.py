@@ -24,23 +24,31 @@ class _Declared(BaseModel):
 class NotNegative(_Declared):
     """No value of these columns is below zero."""
 
+    #: `not_negative`
     kind: Literal["not_negative"]
+    #: No value below zero; NULL passes.
     columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Sum(_Declared):
     """`total` is exactly the sum of `parts`; all of them NULL together is an amount that is not known."""
 
+    #: `sum`
     kind: Literal["sum"]
+    #: Exactly the sum of the parts; all of them NULL together passes.
     total: str
+    #: Columns.
     parts: tuple[str, ...] = Field(min_length=1)
 
 
 class Accepted(_Declared):
     """Every value of `column` is one of `values`; NULL passes."""
 
+    #: `accepted`
     kind: Literal["accepted"]
+    #: Column whose values are checked; NULL passes.
     column: str
+    #: The accepted ones.
     values: tuple[str | int | bool, ...] = Field(min_length=1)
 
 
@@ -50,8 +58,8 @@ Check = Annotated[NotNegative | Sum | Accepted, Field(discriminator="kind")]
 def audit(table: pa.Table, schema: Schema, checks: Sequence[Check], unit: Unit) -> pa.Table:
     """Answer the table in the schema's columns, order and types, or refuse it.
 
-    A missing NULLABLE or REPEATED column becomes NULLs. Raises AuditError naming table, check, column and the
-    first offending values.
+    A missing NULLABLE or REPEATED column becomes NULLs; text may stay dictionary-encoded. Raises AuditError
+    naming table, check, column and the first offending values.
     """
     table = _conform(table, schema)
     _required(table, schema)
@@ -86,9 +94,19 @@ def _conform(table: pa.Table, schema: Schema) -> pa.Table:
     return pa.table(columns)
 
 
+def _by_spellings(values: pa.ChunkedArray, column: Column, schema: Schema) -> bool:
+    """True for text that a processor holds by its spellings: it stays so until it is written."""
+    kind = values.type
+    return bool(
+        pa.types.is_dictionary(kind)
+        and kind.value_type == column.arrow.type
+        and column.name not in schema.key
+    )
+
+
 def _converted(values: pa.ChunkedArray, column: Column, schema: Schema) -> pa.ChunkedArray:
     wanted = column.arrow.type
-    if values.type == wanted:
+    if values.type == wanted or _by_spellings(values, column, schema):
         return values
     if not _fits(values.type, wanted):
         raise _failure(schema, "schema", column.name, f"{values.type} is not {column.type}")
@@ -162,6 +180,8 @@ def _declared(table: pa.Table, schema: Schema, check: Check) -> None:
             _refuse(table, schema, check.kind, check.total, _off(table, check))
         case Accepted():
             values = table[check.column]
+            if pa.types.is_dictionary(values.type):
+                values = values.cast(values.type.value_type)
             strange = pc.invert(pc.is_in(values, value_set=pa.array(check.values, values.type)))
             _refuse(table, schema, check.kind, check.column, pc.and_(strange, pc.is_valid(values)))
 

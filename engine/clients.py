@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +23,9 @@ from google.cloud.kms_v1 import KeyManagementServiceClient
 from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceGrpcTransport
 from google.oauth2 import service_account
 
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, CredentialError
 from engine.foreign import mapped
-from engine.settings import is_loopback
+from engine.settings import Settings, is_loopback
 
 Credentials = Literal["adc", "anonymous", "file"]
 Transport = Literal["tls", "plaintext"]
@@ -42,8 +44,28 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
+#: What a customer's key is asked for, and where Google's own keys get their tokens.
+SOURCE_SCOPES = ("https://www.googleapis.com/auth/bigquery",)
+TOKEN_HOSTS = frozenset({"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com"})
+#: Of a key's JSON; anything else in it is Manta's own or nobody's.
+KEY_FIELDS = ("type", "project_id", "private_key", "client_email", "token_uri")
+
 #: Always named: else the storage client takes an address from the environment, which our rules do not see.
 STORAGE_HOST = "https://storage.googleapis.com"
+
+
+@dataclass(frozen=True)
+class SourceClients:
+    """The ways into a customer's BigQuery, with the customer's key: statements and the Storage Read API.
+
+    `project` pays for the statements; `notes` is what the key's JSON says under `manta`.
+    """
+
+    bigquery: bigquery.Client
+    read: BigQueryReadClient
+    project: str
+    email: str
+    notes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,6 +118,82 @@ def connect(
         read=_storage.BigQueryReadClient(credentials=creds, client_options=options),
         write=_storage.BigQueryWriteClient(credentials=creds, client_options=options),
     )
+
+
+def connect_source(secret: str, settings: Settings) -> SourceClients:
+    """Build the clients of a customer's BigQuery from a service account's JSON key; no call is made.
+
+    The key says who asks, the settings say where: a key cannot name an address of its own, and its tokens
+    come from GCP_OAUTH_BASE_URL. Plaintext is for this machine only. Raises CredentialError for what is no
+    such key, without quoting it.
+    """
+    key = _service_account_key(secret, settings)
+    creds = _Tokens(_oauth2.Credentials.from_service_account_info(key, scopes=SOURCE_SCOPES))
+    rest = bigquery.Client(
+        project=key["project_id"],
+        credentials=creds,
+        client_options=ClientOptions(api_endpoint=settings.gcp_bigquery_base_url),
+    )
+    host = settings.gcp_bigquery_storage_host
+    if is_loopback(host):
+        channel = grpc.insecure_channel(host, options=CHANNEL_OPTIONS)
+        read = _storage.BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
+    else:
+        read = _storage.BigQueryReadClient(credentials=creds, client_options=ClientOptions(api_endpoint=host))
+    notes = key.get("manta")
+    notes = notes if isinstance(notes, dict) else {}
+    return SourceClients(rest, read, key["project_id"], key["client_email"], notes)
+
+
+class _Tokens(google_credentials.Credentials):
+    """A service account's access tokens and nothing else.
+
+    The library's own credentials also show each token, in the background, to iamcredentials.googleapis.com,
+    wherever the settings say that the API is, and sign tokens for gRPC that no token endpoint has seen.
+    """
+
+    def __init__(self, account: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._account = account
+
+    def refresh(self, request: Any) -> None:
+        """Fetch a new token from the key's token_uri."""
+        self._account.refresh(request)
+        self.token, self.expiry = self._account.token, self._account.expiry
+
+
+def _service_account_key(secret: str, settings: Settings) -> dict[str, Any]:
+    fix = "Store the JSON key of a service account, the whole file: manta credential add ORG gcp < key.json"
+    try:
+        key = json.loads(secret)
+    except ValueError:
+        key = None
+    if not isinstance(key, dict) or key.get("type") != "service_account":
+        raise CredentialError("The Google Cloud credential is no service account's JSON key.", fix=fix)
+    if missing := [name for name in KEY_FIELDS if not isinstance(key.get(name), str) or not key[name]]:
+        raise CredentialError(f"The service account key lacks {', '.join(missing)}.", fix=fix)
+    host = urlsplit(key["token_uri"]).hostname
+    if host not in TOKEN_HOSTS and host != urlsplit(settings.gcp_oauth_base_url).hostname:
+        raise CredentialError(
+            f"The service account key wants its tokens from {host}, which is not Google's.",
+            fix="Store the key as Google made it; another token endpoint is set with GCP_OAUTH_BASE_URL.",
+            field="token_uri",
+        )
+    if (universe := key.get("universe_domain", "googleapis.com")) != "googleapis.com":
+        raise CredentialError(
+            f"The service account key has universe_domain {universe!r}; Manta asks googleapis.com alone.",
+            fix="Use a service account of Google Cloud itself.",
+            field="universe_domain",
+        )
+    key["token_uri"] = f"{settings.gcp_oauth_base_url}/token"
+    try:
+        _oauth2.Credentials.from_service_account_info(key)
+    except ValueError as error:
+        # Not the error's text: it may quote the key.
+        raise CredentialError(
+            f"The private key of {key['client_email']} cannot be read ({type(error).__name__}).", fix=fix
+        ) from None
+    return key
 
 
 def connect_kms(

@@ -289,6 +289,7 @@ def _step_rows(base: Mapping[str, str], outcome: Outcome, now: datetime) -> Iter
             "status": outcome.status,
             "duration_ms": round(timing.seconds * 1000),
             "rows_processed": timing.rows,
+            "metrics": json.dumps(timing.metrics, default=str, sort_keys=True) if timing.metrics else None,
             "end_time": now,
         }
 

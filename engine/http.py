@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
+from importlib.util import find_spec
+from typing import Literal, NoReturn
 
 import httpx
 import msgspec
 
 from engine.errors import ConfigurationError, CredentialError, DataError, TransientError
+from engine.http_said import request_id, vendor_message
 from engine.limits import Permits, asked_wait_s
 from engine.log import HIDDEN, Log, redact
+from engine.peers import Origins, PrivateAddressError
+from engine.request_auth import RequestAuth
 from engine.retry import RetryPolicy
+
+if find_spec("sniffio") is None:
+    # httpcore looks for it several times a request; a search in vain costs a fifth of a request's CPU time.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 MAX_CONNECTIONS = 16  # httpx searches its whole pool for each request: above this it gets slower, not faster.
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -35,6 +44,47 @@ class RefusedError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """One request: `path` is appended to the base URL or is a whole URL of an allowed host."""
+
+    path: str
+    params: Sequence[tuple[str, str]] = ()
+    method: Literal["GET", "POST"] = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, whole; header names in any case."""
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A judgement: ask once more; `asked_s` are the seconds that the answer wants to be left alone.
+
+    `limited` makes it count as a 429 for every request with the credential.
+    """
+
+    detail: str
+    asked_s: float | None = None
+    limited: bool = False
+
+
+class Take:
+    """A judgement: this is the answer, whatever its status."""
+
+
+#: Looks at an answer before the usual rules do; None leaves it to them. May raise an error of ours.
+type Judge = Callable[[Answer], Again | Take | None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Try:
     """A failed attempt that may be repeated: what it was, and the wait the server asked for."""
 
@@ -42,6 +92,8 @@ class _Try:
     detail: str
     asked_s: float | None = None
     again: bool = True
+    #: The token that was refused: another one is worth one more request, at once.
+    token: str | None = None
 
 
 def open_client(
@@ -75,11 +127,12 @@ def user_agent() -> str:
 
 
 class Http:
-    """One provider with one credential: GET with retries inside.
+    """One provider with one credential: requests with retries inside.
 
     Raises CredentialError (401, 403; nothing is asked again after it), RefusedError (other 4xx, redirects),
-    DataError (a body that is too large or breaks the contract), TransientError (what outlived the retries).
-    `calls` counts requests sent, `bytes` decoded body bytes received.
+    DataError (a body that is too large or breaks the contract), TransientError (what outlived the retries),
+    ConfigurationError (an address elsewhere: see `engine.peers`). `calls` counts requests sent, `bytes`
+    decoded body bytes received. `services` are further addresses that may be asked by a whole URL.
     """
 
     def __init__(
@@ -88,7 +141,7 @@ class Http:
         *,
         provider: str,
         base_url: str,
-        headers: Mapping[str, str],
+        auth: RequestAuth,
         permits: Permits,
         policy: RetryPolicy,
         rand: Callable[[], float],
@@ -96,18 +149,23 @@ class Http:
         now: Callable[[], datetime],
         log: Log,
         max_body_bytes: int = MAX_BODY_BYTES,
+        services: Mapping[str, str] | None = None,
+        official_hosts: Sequence[str] = (),
     ) -> None:
         self.provider = provider
         self.calls = 0
         self.bytes = 0
         self._client = client
         self._base_url = base_url.rstrip("/")
-        self._headers = {"user-agent": user_agent(), "accept": "application/json", **headers}
+        self._origins = Origins([self._base_url, *(services or {}).values()], official_hosts)
+        self._auth = auth
+        self._headers = {"user-agent": user_agent(), "accept": "application/json", **auth.headers}
         self._permits, self._policy, self._rand, self._sleep = permits, policy, rand, sleep
         self._now, self._log, self._max_body_bytes = now, log, max_body_bytes
-        self._secrets = tuple(part for value in headers.values() for part in value.split() if len(part) > 11)
+        secrets = [*auth.headers.values(), *(value for _, value in auth.params)]
+        self._secrets = {part for value in secrets for part in value.split() if len(part) > 11}
         self._refusal = ""
-        if bad := [name for name, value in headers.items() if not (value.isascii() and value.isprintable())]:
+        if bad := [name for name, value in auth.headers.items() if not _sendable(value)]:
             raise CredentialError(
                 f"{provider}: header {', '.join(bad)} holds a character that HTTP does not allow.",
                 fix="Store the credential again without line breaks or other invisible characters.",
@@ -127,45 +185,77 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        """Return the decoded body of a 2xx answer.
+        """Return the decoded body of a 2xx answer; see `send`."""
+        return await self.send(Call(path, params, headers=headers or {}), lambda answer: decoder(answer.body))
+
+    async def send[T](self, call: Call, decoder: Callable[[Answer], T], *, judge: Judge | None = None) -> T:
+        """Return what `decoder` makes of a 2xx answer, or of one that `judge` takes.
 
         A body that `decoder` finds not to be JSON (msgspec.DecodeError) is asked for again; one of the wrong
         shape (msgspec.ValidationError) is a DataError that names the JSON path.
         """
-        waited_s = 0.0
-        for attempt in range(self._policy.max_attempts):
+        url = self._url(call.path)
+        waited_s, attempt, renewed = 0.0, 0, False
+        while True:
             if self._refusal:
                 raise self._credential_refused()
-            failed = await self._attempt(path, params, {**self._headers, **(headers or {})}, decoder)
+            failed = await self._attempt(url, call, decoder, judge)
             if not isinstance(failed, _Try):
                 return failed[0]
+            if failed.token is not None and self._auth.tokens is not None:
+                self._auth.tokens.refused(failed.token)
+                if renewed:
+                    self._refusal = failed.detail
+                renewed = True
+                continue
             wait_s = self._policy.delay(attempt, asked_s=failed.asked_s, waited_s=waited_s, rand=self._rand)
             if wait_s is None or not failed.again:
-                self._give_up(path, failed, attempts=attempt + 1)
+                self._give_up(self._shown(url), failed, attempts=attempt + 1)
+            attempt += 1
             self._log.warning(
                 "http.retry",
                 provider=self.provider,
-                path=path,
-                attempt=attempt + 1,
+                path=self._shown(url),
+                attempt=attempt,
                 wait_s=round(wait_s, 3),
                 code=failed.code,
             )
             waited_s += wait_s
             await self._sleep(wait_s)
-        raise AssertionError("the policy gives up on the last attempt")
+
+    def _url(self, path: str) -> httpx.URL:
+        try:
+            url = httpx.URL(path if "://" in path else self._base_url + path)
+        except httpx.InvalidURL:
+            raise ConfigurationError(
+                f"{self.provider}: {self._clean(path)[:100]!r} is no address.",
+                fix="Write a path that begins with a slash.",
+            ) from None
+        self._origins.check(url, provider=self.provider)
+        return url
+
+    def _shown(self, url: httpx.URL) -> str:
+        """A URL's path as it follows the base URL: what messages call the request."""
+        base = httpx.URL(self._base_url)
+        return url.path.removeprefix(base.path.rstrip("/")) if url.host == base.host else url.path
 
     async def _attempt[T](
-        self,
-        path: str,
-        params: Sequence[tuple[str, str]],
-        headers: Mapping[str, str],
-        decoder: Callable[[bytes], T],
+        self, url: httpx.URL, call: Call, decoder: Callable[[Answer], T], judge: Judge | None
     ) -> tuple[T] | _Try:
+        path, headers, token = self._shown(url), {**self._headers, **call.headers}, None
+        if self._auth.tokens is not None:
+            token = await self._auth.tokens.token()
+            self._secrets.add(token)
+            headers["Authorization"] = f"Bearer {token}"
         await self._permits.take()
         self.calls += 1
         try:
             async with self._client.stream(
-                "GET", self._base_url + path, params=list(params), headers=headers
+                call.method,
+                url.copy_merge_params([*call.params, *self._auth.params]),
+                headers=headers,
+                content=call.content,
+                extensions=self._origins.extensions(url),
             ) as response:
                 self._permits.learn(response.status_code, response.headers)
                 body = await self._read(path, response)
@@ -175,12 +265,24 @@ class Http:
                 f"{self.provider} {path}: the request cannot be built ({type(error).__name__}).",
                 fix=f"Check the base URL of {self.provider} in the settings.",
             ) from None
+        except PrivateAddressError as error:
+            raise ConfigurationError(
+                f"{self.provider} {path}: {error}, which is no public address; nothing was sent.",
+                fix="If the API is meant to be there, name its address in PROVIDER_BASE_URLS.",
+                field="official_hosts",
+            ) from None
         except httpx.RequestError as error:
             return _Try(type(error).__name__, self._clean(str(error)) or "no further detail")
-        if not response.is_success:
-            return self._unsuccessful(path, response, body)
+        answer = Answer(str(url), response.status_code, response.headers, body)
+        judged = judge(answer) if judge else None
+        if isinstance(judged, Again):
+            if judged.limited and answer.status != 429:
+                self._permits.learn(429, _wait_header(judged.asked_s))
+            return _Try(str(answer.status), self._clean(judged.detail), asked_s=judged.asked_s)
+        if not response.is_success and not isinstance(judged, Take):
+            return self._unsuccessful(path, response, body, token)
         try:
-            return (decoder(body),)
+            return (decoder(answer),)
         except msgspec.ValidationError as error:
             raise self._contract_broken(path, response, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -202,10 +304,10 @@ class Http:
         self.bytes += size
         return b"".join(chunks)
 
-    def _unsuccessful(self, path: str, response: httpx.Response, body: bytes) -> _Try:
+    def _unsuccessful(self, path: str, response: httpx.Response, body: bytes, token: str | None) -> _Try:
         """Raise what nobody should repeat; return what may be repeated."""
         status = response.status_code
-        said, code = self._vendor_message(response, body)
+        said, code = vendor_message(body, response.headers, clean=self._clean, instead=response.reason_phrase)
         where = f"{self.provider} {path}: HTTP {status}"
         if response.is_redirect:
             raise _refused(
@@ -213,6 +315,8 @@ class Http:
                 status=status,
                 fix=f"Set the base URL of {self.provider} to the API itself.",
             )
+        if status == 401 and token is not None:
+            return _Try("401", f"{where}: {said}", token=token)
         if status in (401, 403):
             self._refusal = f"{where}: {said}"
             raise self._credential_refused()
@@ -227,7 +331,7 @@ class Http:
         # Built anew each time: callers add to the message of the error they catch.
         return CredentialError(
             self._refusal,
-            fix=f"Store a valid {self.provider} admin key with permission to read usage and cost.",
+            fix=f"Store a valid {self.provider} key with permission to read what is asked for.",
         )
 
     def _give_up(self, path: str, failed: _Try, *, attempts: int) -> NoReturn:
@@ -244,26 +348,10 @@ class Http:
     ) -> DataError:
         found = _JSON_PATH.search(str(error))
         return DataError(
-            f"{self.provider} {path}: {self._clean(str(error))}{_request_id(response)}",
+            f"{self.provider} {path}: {self._clean(str(error))}{request_id(response.headers)}",
             fix=f"Nothing was published; compare the answer with {self.provider}'s documentation.",
             field=found.group(1) if found else None,
         )
-
-    def _vendor_message(self, response: httpx.Response, body: bytes) -> tuple[str, str]:
-        """Return the vendor's own words with the request id, and the vendor's error code."""
-        said, code = "", ""
-        try:
-            error = msgspec.json.decode(body).get("error")
-            said, code = (
-                (str(error.get("message") or ""), str(error.get("code") or error.get("type") or ""))
-                if isinstance(error, dict)
-                else (str(error or ""), "")
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
-            # A gateway's page says nothing that a person could use.
-            said = "" if b"<" in body[:200] else body[:300].decode(errors="replace")
-        said = " ".join(self._clean(said).split())[:300] or response.reason_phrase or "no message"
-        return said + _request_id(response), code
 
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
@@ -278,9 +366,12 @@ def _redirect_host(response: httpx.Response) -> str:
         return "an unreadable address"
 
 
-def _request_id(response: httpx.Response) -> str:
-    request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
-    return f" (request {request_id[:100]})" if request_id else ""
+def _wait_header(asked_s: float | None) -> dict[str, str]:
+    return {} if asked_s is None else {"retry-after": f"{asked_s:.3f}"}
+
+
+def _sendable(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 def _refused(message: str, *, status: int, fix: str) -> RefusedError:

@@ -25,6 +25,14 @@ class JobExists(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
+class Typed:
+    """A parameter's value and the BigQuery type it is sent as: "NUMERIC", "ARRAY<DATE>"; None is NULL."""
+
+    type: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class JobState:
     """A job as BigQuery last showed it; only `done` may be trusted."""
 
@@ -77,6 +85,11 @@ def parameters_of(given: Mapping[str, object] | None) -> list[Any]:
 
 
 def _parameter(name: str, value: Any) -> Any:
+    if isinstance(value, Typed):
+        element = value.type.removeprefix("ARRAY<").removesuffix(">")
+        if element != value.type:
+            return bigquery.ArrayQueryParameter(name, element, list(value.value or ()))
+        return bigquery.ScalarQueryParameter(name, value.type, value.value)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         if not value:
             raise InternalError(

@@ -33,9 +33,10 @@ def split(
         raise InternalError(f"{schema.table} has no partition column.", fix="Name one in the schema file.")
     # Key order inside a day: the same content makes the same file.
     by = [schema.partition, *(name for name in schema.key if name != schema.partition)]
-    table = table.take(
-        pc.sort_indices(table.select(by), sort_keys=[(name, "ascending", "at_end") for name in by])
-    )
+    order = pc.sort_indices(table.select(by), sort_keys=[(name, "ascending", "at_end") for name in by])
+    # A table that comes in this order is not copied: its parts are views of it.
+    if not np.array_equal(order.to_numpy(), np.arange(table.num_rows)):
+        table = table.take(order)
     stored = table[schema.partition].cast(pa.int32()).to_numpy()
     numbers = pa.array(days, pa.date32()).cast(pa.int32()).to_numpy()
     first = np.searchsorted(stored, numbers, side="left")

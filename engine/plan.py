@@ -11,7 +11,7 @@ from math import ceil
 from engine.catalog import Pipeline, Provider
 from engine.errors import UsageError
 from engine.ledger import LedgerView
-from engine.types import Partition, Plan, RunRequest, Unit
+from engine.types import Discovery, Partition, Plan, RunRequest, Unit
 
 MAX_RANGE_DAYS = 5 * 366
 ONE_DAY = timedelta(days=1)
@@ -70,29 +70,35 @@ def plan(
     provider: Provider,
     today: date,
     credentials: int = 1,
+    discovered: Discovery | None = None,
 ) -> Plan:
     """Cut a request into units of consecutive days.
 
     `today` is the current day in the provider's `day_timezone`: that day is open, so it is published as
     provisional and asked again until it has closed. `credentials` is the number of active credentials,
-    each of which costs its own API calls. Raises UsageError for an impossible range.
+    each of which costs its own API calls. `discovered` is what the pipeline's discover step found: days that
+    it names are read again, also those outside the range that are published. Raises UsageError for an
+    impossible range.
     """
     check_range(request.start, request.end, today=today)
     tables = [output.table for output in pipeline.outputs]
-    days = days_between(request.start, request.end)
+    touched = discovered.days if discovered and request.policy == "missing" else frozenset()
+    days = sorted({*days_between(request.start, request.end), *_published(touched, tables, ledger, request)})
     window = today - timedelta(days=pipeline.partition.restatement_days)
     skipped: dict[Partition, str] = {}
     chosen: list[date] = []
     for day in days:
         parts = [Partition(request.org, table, day) for table in tables]
-        reason = _reason_to_skip(parts, ledger, policy=request.policy, restated=day >= window)
+        again = day >= window or day in touched
+        reason = _reason_to_skip(parts, ledger, policy=request.policy, restated=again)
         if reason is None:
             chosen.append(day)
         else:
             skipped.update(dict.fromkeys(parts, reason))
+    # Without outputs there is nothing to publish by day: the run has steps of scope run alone.
     units = tuple(
         Unit(request.org, request.pipeline, stretch)
-        for stretch in _stretches(chosen, longest=pipeline.partition.max_days_per_unit)
+        for stretch in _stretches(chosen if tables else (), longest=pipeline.partition.max_days_per_unit)
     )
     calls = sum(ceil(len(unit.days) / provider.days_per_call) for unit in units)
     each = pipeline.partition.calls_per_window or provider.calls_per_window
@@ -106,7 +112,17 @@ def plan(
         api_calls=calls * each * credentials,
         # Per table one load: one day into its partition, several into staging (the swap is a query job).
         load_jobs=len(tables) * len(units),
+        estimate=pipeline.discover is not None and discovered is None,
     )
+
+
+def _published(
+    days: frozenset[date], tables: list[str], ledger: LedgerView, request: RunRequest
+) -> Iterator[date]:
+    """Those of `days` that every table holds: what was never asked for stays unasked."""
+    for day in days:
+        if all(Partition(request.org, table, day) in ledger.published for table in tables):
+            yield day
 
 
 def _reason_to_skip(parts: list[Partition], ledger: LedgerView, *, policy: str, restated: bool) -> str | None:

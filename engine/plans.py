@@ -38,8 +38,11 @@ class Limits:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    #: Runs accepted per UTC day; `null` is unlimited.
     daily: Count | None
+    #: Runs accepted per UTC calendar month, at least `daily`; `null` is unlimited.
     monthly: Count | None
+    #: Unfinished runs at once; `null` is unlimited.
     concurrent: Count | None
 
 
@@ -48,7 +51,9 @@ class Plans(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: The plan of organisations that were never put on one.
     default: str
+    #: Plans by name, which is upper-case letters, digits and `_`.
     plans: Mapping[str, Limits]
 
     @model_validator(mode="after")

@@ -36,9 +36,13 @@ class Column(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: Name.
     name: str
+    #: BigQuery type.
     type: Literal["STRING", "INT64", "BOOL", "DATE", "TIMESTAMP", "NUMERIC", "BYTES", "FLOAT64"]
+    #: `NULLABLE`, `REQUIRED` or `REPEATED`.
     mode: Literal["NULLABLE", "REQUIRED", "REPEATED"] = "NULLABLE"
+    #: One sentence.
     description: str
 
     @property
@@ -58,15 +62,25 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: The file's name.
     table: str
+    #: `tenant` (in each organisation's dataset) or `central`.
     scope: Literal["tenant", "central"]
+    #: `original` when the replaced service had the table.
     origin: Literal["original", "manta"] = "manta"
+    #: Shown in BigQuery.
     description: str
+    #: Raised with each change of columns.
     version: int = 1
+    #: DATE column by which the table is partitioned by day.
     partition: str | None = None
+    #: At most 4 columns.
     cluster: tuple[str, ...] = ()
+    #: Columns that are unique together; required of a table.
     key: tuple[str, ...] = ()
+    #: In order.
     columns: tuple[Column, ...]
+    #: A SELECT that makes it a view: bare table names, its columns in the order of `columns`.
     view: str | None = None
 
     @model_validator(mode="after")
@@ -112,5 +126,12 @@ class Schema(BaseModel):
 
     @cached_property
     def hashed(self) -> tuple[Column, ...]:
-        """The columns a partition's content hash covers: lineage says who loaded a row, not what it is."""
-        return tuple(c for c in self.columns if not c.name.startswith("x_") or c.name == "x_credential_id")
+        """The columns a partition's content hash covers: lineage says who loaded a row, not what it is.
+
+        Lineage is in lower case (x_run_id); FOCUS's custom columns (x_Model) are content.
+        """
+        return tuple(
+            c
+            for c in self.columns
+            if not c.name.startswith("x_") or c.name == "x_credential_id" or c.name[2:3].isupper()
+        )

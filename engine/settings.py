@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     AliasGenerator,
+    BeforeValidator,
     Field,
     PositiveInt,
     SecretStr,
@@ -20,7 +21,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from engine.envfiles import ENVIRONMENTS, Variable, ignored, read_env, refuse_secrets, refuse_unknown
 from engine.errors import ConfigurationError, UsageError
@@ -75,6 +82,18 @@ def _anthropic_url(url: str) -> str:
     return url
 
 
+def _named_urls(given: object) -> object:
+    """`name=url,name=url`, or a mapping, as pairs."""
+    if isinstance(given, Mapping):
+        return tuple(given.items())
+    if not isinstance(given, str):
+        return given
+    pairs = [part.strip().partition("=") for part in given.split(",") if part.strip()]
+    if bad := [name for name, equals, url in pairs if not (name and equals and url)]:
+        raise ValueError(f"has an entry {bad[0]!r} that is no name=url; write provider=https://host,...")
+    return tuple((name.strip(), url.strip()) for name, _, url in pairs)
+
+
 ProviderUrl = Annotated[str, AfterValidator(_provider_url)]
 KmsKey = Annotated[
     str, StringConstraints(pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$")
@@ -115,49 +134,116 @@ class Settings(BaseSettings):
         alias_generator=AliasGenerator(validation_alias=variable),
     )
 
+    #: `local`, `stage` or `prod`. Process environment only.
     env: Literal["local", "stage", "prod"] = "local"
+    #: Folder that holds `configs/`, `procedures/` and the `.env.*` files. Process environment only.
+    #: Default the checkout.
     root: Path
+    #: Folder for everything local: embedded BigQuery, keys, artifacts, logs.
+    #: Default `~/.manta`.
     home: Path
+    #: Project of all datasets. Required in stage and prod.
+    #: Default `local` in local.
     bigquery_project: str = Field(default_factory=lambda data: "local" if data["env"] == "local" else "")
+    #: Region of all datasets; start refuses a dataset that lies elsewhere.
     bigquery_location: str = "US"
+    #: An organisation's dataset is `{org_slug}_{suffix}`.
+    #: Default the environment.
     dataset_suffix: DatasetPart = Field(default_factory=lambda data: data["env"])
+    #: The central dataset.
     meta_dataset: DatasetPart = "organizations"
+    #: REST address of another BigQuery, such as `http://127.0.0.1:9650`.
     bigquery_emulator_host: str | None = None
+    #: Its gRPC address, such as `127.0.0.1:9660`.
     bigquery_storage_emulator_host: str | None = None
+    #: `adc` (application default), `file` or `anonymous` (this machine only).
+    #: Default `adc`; `anonymous` for the embedded BigQuery.
     google_credentials: Literal["adc", "anonymous", "file"] = Field(
         default_factory=lambda data: "anonymous" if _embedded(data) else "adc"
     )
+    #: Path of a service account key, with `GOOGLE_CREDENTIALS=file`.
     google_credentials_file: Path | None = None
+    #: `plaintext` is refused for other machines.
+    #: Default `tls`; `plaintext` for the embedded BigQuery.
     transport: Literal["tls", "plaintext"] = Field(
         default_factory=lambda data: "plaintext" if _embedded(data) else "tls"
     )
+    #: Where the master key for credentials is. prod demands `kms`.
+    #: Default `file` in local, else `kms`.
     key_store: Literal["file", "kms"] = Field(
         default_factory=lambda data: "file" if data["env"] == "local" else "kms"
     )
+    #: The master key with `KEY_STORE=file`: 32 bytes, mode 0600, made on first use. Back it up: without it
+    #: stored credentials stay closed.
+    #: Default `$MANTA_HOME/keys/master.key`.
     key_file: Path = Field(default_factory=lambda data: data["home"] / "keys" / "master.key")
+    #: With `KEY_STORE=kms`: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
     kms_key: KmsKey | None = None
+    #: The key before `KMS_KEY`: it opens what it has wrapped until `manta vault rotate` has moved that
+    #: ([vault.md](vault.md)).
     kms_key_previous: KmsKey | None = None
+    #: gRPC address of another Cloud KMS.
     kms_emulator_host: str | None = None
+    #: Address of another Cloud Storage, such as `http://127.0.0.1:4443`; plain http for this machine only.
     storage_emulator_host: str | None = None
+    #: Where the Parquet file of each partition is kept. stage and prod demand `gs://bucket/folder`, which
+    #: needs the extra `gcs`.
+    #: Default `$MANTA_HOME/artifacts`.
     artifact_root: str = Field(default_factory=lambda data: str(data["home"] / "artifacts"))
+    #: Ray cluster to join. Required in stage and prod.
     ray_address: str | None = None
+    #: Address of Ray's dashboard, for links.
     ray_dashboard: ProviderUrl | None = None
+    #: As with OpenAI's own SDK it ends in `/v1`.
     openai_base_url: Annotated[str, AfterValidator(_openai_url)] = "https://api.openai.com/v1"
+    #: As with Anthropic's own SDK it does not.
     anthropic_base_url: Annotated[str, AfterValidator(_anthropic_url)] = "https://api.anthropic.com"
+    #: Google's Cloud Billing API.
+    gcp_billing_base_url: ProviderUrl = "https://cloudbilling.googleapis.com"
+    #: Google's Compute API.
+    gcp_compute_base_url: ProviderUrl = "https://compute.googleapis.com"
+    #: The BigQuery in which customers keep their billing export.
+    gcp_bigquery_base_url: ProviderUrl = "https://bigquery.googleapis.com"
+    #: Its Storage Read API (gRPC).
+    gcp_bigquery_storage_host: str = "bigquerystorage.googleapis.com"
+    #: Where a service account's key is exchanged for a token.
+    gcp_oauth_base_url: ProviderUrl = "https://oauth2.googleapis.com"
+    #: Addresses of other providers, `name=https://host/path` by comma; they win over `base_url` in
+    #: providers.yml.
+    provider_base_urls: Annotated[
+        tuple[tuple[str, ProviderUrl], ...], NoDecode, BeforeValidator(_named_urls)
+    ] = ()
+    #: Most bytes one BigQuery statement may read (100 GiB).
     maximum_bytes_billed: PositiveInt = 100 * 2**30
+    #: E-mail address of an organisation that is added without one.
     default_admin_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    #: Root key of the HTTP API, at least 32 characters. Secret: process environment only. Without it local
+    #: uses `$MANTA_HOME/keys/root.key`.
     ca_root_api_key: SecretStr | None = None
+    #: The root key before it, valid beside it while it is being changed. Secret too.
     ca_root_api_key_previous: SecretStr | None = None
+    #: Where the API listens.
     api_host: str = "127.0.0.1"
+    #: Its port.
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8001
+    #: Processes that answer.
     api_replicas: PositiveInt = 1
+    #: Requests an organisation may send, over all replicas.
     api_requests_per_minute: PositiveInt = 600
+    #: Requests for runs among them.
     api_runs_per_minute: PositiveInt = 120
+    #: Wrong keys an address may send.
     api_failures_per_minute: PositiveInt = 10
+    #: Origins whose pages may ask, by comma: `https://app.example`.
     api_cors_origins: Annotated[str, AfterValidator(_origins)] | None = None
+    #: Longest body taken (10 MiB).
     api_max_body_bytes: PositiveInt = 10 * 2**20
+    #: Runs accepted and not ended, of all organisations.
     max_active_runs: PositiveInt = 2000
+    #: How often organisations, keys and limits are read again while somebody asks. A key revoked on the
+    #: command line ends within this and 5 seconds.
     directory_refresh_seconds: Annotated[int, Field(ge=1, le=300)] = 30
+    #: The API that `manta run` and `manta cancel` ask. `manta up` writes it into `stack.env`.
     manta_api_url: ProviderUrl | None = None
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
@@ -279,6 +365,10 @@ class Settings(BaseSettings):
                 fix="Give the provider's address.",
                 field="endpoints",
             ) from error
+
+    def provider_base_url(self, name: str) -> str | None:
+        """The address that PROVIDER_BASE_URLS gives a provider."""
+        return dict(self.provider_base_urls).get(name)
 
     def dataset(self, org_slug: str) -> str:
         """The dataset of an organisation in this environment."""

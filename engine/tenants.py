@@ -195,7 +195,7 @@ class Tenants:
                 field="provider",
             )
         known = self._providers[provider]
-        known.check_key(secret, base_url=known.base_url(self._settings))
+        known.check_key(secret, base_url=known.address(self._settings))
         credential_id = self._new_id()
         sealed = self._vault.seal(secret, org=org, provider=provider, credential_id=credential_id)
         now = self._now()

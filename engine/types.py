@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from engine.errors import MantaError
@@ -52,11 +52,37 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What a load partition of a source held when it was looked at; `rows` is its number of rows."""
+
+    credential_id: str
+    source: str
+    load_partition: date
+    max_export_time: datetime
+    rows: int
+    version: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, object]:
+        """What the mark is of."""
+        return self.credential_id, self.source, self.load_partition
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What changed at a source: the usage days touched, and the marks of the load partitions that did."""
+
+    days: frozenset[date]
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run will do, and what it leaves out and why; the driver takes this very object.
 
     `api_calls` is the least that it takes: pages, retries and what an answer makes necessary come on top.
-    `load_jobs` is the most: what did not change is not loaded.
+    `load_jobs` is the most: what did not change is not loaded. `estimate` is true where the pipeline finds
+    out at its source what changed, and nobody has looked.
     """
 
     id: str
@@ -66,6 +92,7 @@ class Plan:
     provisional: frozenset[date]
     api_calls: int
     load_jobs: int
+    estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +121,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One stage of a unit: a step, the checks or a publish. `seconds` is wall time."""
+    """One stage of a unit: a step, the checks or a publish. `seconds` is wall time.
+
+    `metrics` are what the step says about itself, as JSON values.
+    """
 
     stage: str
     seconds: float
     rows: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +152,7 @@ class Processor(Protocol):
     """What `get_engine()` of a processor module returns.
 
     `execute` answers {"status": "SUCCESS"|"SKIPPED"|"FAILED", "tables": {name: pyarrow.Table},
-    "metrics": {...}, "findings": [Finding], "error": str}.
+    "metrics": {...}, "findings": [Finding], "error": str}, and in a `discover` step "discovered": Discovery.
     """
 
     async def execute(self, step_config: dict[str, Any], context: Mapping[str, Any]) -> dict[str, Any]: ...

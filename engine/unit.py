@@ -16,9 +16,19 @@ from engine.errors import ConfigurationError, InternalError, MantaError, Transie
 from engine.retry import next_delay
 from engine.schemas import Schema
 from engine.templates import render
-from engine.types import Finding, Outcome, Processor, Publication, Timing, Unit
+from engine.types import Discovery, Finding, Outcome, Processor, Publication, Timing, Unit
 
 Publish = Callable[[Mapping[str, pa.Table]], tuple[Publication, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A processor's result that keeps the contract."""
+
+    tables: Mapping[str, pa.Table]
+    findings: Sequence[Finding]
+    metrics: Mapping[str, Any]
+    discovered: Discovery | None
 
 
 @dataclass(slots=True)
@@ -76,30 +86,51 @@ async def _run_step(
 ) -> None:
     """Run one step to its end and take in what it made; a failure passes unless the step says to continue."""
     started = time.perf_counter()
-    rows = 0
+    rows, metrics = 0, {}
     try:
-        tables, findings = await _answer(step, work, resolve=resolve, context=context, rand=rand, sleep=sleep)
-        work.tables.update(tables)
-        work.findings.extend(findings)
-        rows = sum(table.num_rows for table in tables.values())
+        answer = await ask(step, work.tables, resolve=resolve, context=context, rand=rand, sleep=sleep)
+        work.tables.update(answer.tables)
+        work.findings.extend(answer.findings)
+        rows = sum(table.num_rows for table in answer.tables.values())
+        metrics = dict(answer.metrics)
     except Exception as error:
         if step.on_failure == "stop":
             raise
         context["log"].warning("step_failed_continue", step=step.step_id, error=str(error))
     finally:
-        work.timings.append(Timing(step.step_id, time.perf_counter() - started, rows))
+        work.timings.append(Timing(step.step_id, time.perf_counter() - started, rows, metrics))
 
 
-async def _answer(
-    step: Step,
-    work: _Work,
+async def run_scope(
+    pipeline: Pipeline,
     *,
     resolve: Callable[[str], Processor],
     context: Mapping[str, Any],
     rand: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]],
-) -> tuple[Mapping[str, pa.Table], Sequence[Finding]]:
-    """Ask the processor until it answers or its attempts are used up."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> tuple[tuple[Timing, ...], MantaError | None]:
+    """Run the steps of scope `run`, in order; the first that fails and may not is answered as the error."""
+    work = _Work()
+    try:
+        for step in pipeline.ordered_steps("run"):
+            await _run_step(step, work, resolve=resolve, context=context, rand=rand, sleep=sleep)
+    except MantaError as error:
+        return tuple(work.timings), error
+    except Exception as error:  # noqa: BLE001 - as in a unit
+        return tuple(work.timings), _internal(error, f"{pipeline.path} {context['org_slug']}")
+    return tuple(work.timings), None
+
+
+async def ask(
+    step: Step,
+    tables: Mapping[str, pa.Table],
+    *,
+    resolve: Callable[[str], Processor],
+    context: Mapping[str, Any],
+    rand: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Answer:
+    """Ask the processor until it answers or its attempts are used up; then raises its last failure."""
     processor = resolve(step.ps_type)
     config = render(step.config, _template_values(context))
     attempt = 0
@@ -108,7 +139,7 @@ async def _answer(
         deadline = asyncio.timeout(step.timeout_seconds)
         try:
             async with deadline:
-                result = await processor.execute(config, {**context, "tables": dict(work.tables)})
+                result = await processor.execute(config, {**context, "tables": dict(tables)})
             return _accept(step, result)
         except TimeoutError as error:
             failure = _timed_out(step, error, own=not deadline.expired())
@@ -152,8 +183,8 @@ def _wait(failure: MantaError, attempt: int, step: Step, rand: Callable[[], floa
     return max(floor, drawn)
 
 
-def _accept(step: Step, result: Any) -> tuple[Mapping[str, pa.Table], Sequence[Finding]]:
-    """The tables and findings of a result that keeps the processor contract.
+def _accept(step: Step, result: Any) -> Answer:
+    """A result that keeps the processor contract.
 
     Raises ConfigurationError for one that does not, and for status FAILED.
     """
@@ -165,7 +196,14 @@ def _accept(step: Step, result: Any) -> tuple[Mapping[str, pa.Table], Sequence[F
                 f"Step {step.step_id}: {step.ps_type} returned findings that are no list of Finding.",
                 fix="Return {'findings': [engine.types.Finding(...)]}, or leave it out.",
             )
-        return _tables(step, result) if status == "SUCCESS" else {}, findings
+        discovered = result.get("discovered")
+        if not isinstance(discovered, Discovery | None):
+            raise ConfigurationError(
+                f"Step {step.step_id}: {step.ps_type} returned discovered that is no Discovery.",
+                fix="Return {'discovered': engine.types.Discovery(...)}.",
+            )
+        tables = _tables(step, result) if status == "SUCCESS" else {}
+        return Answer(tables, findings, result.get("metrics") or {}, discovered)
     if status == "FAILED":
         raise ConfigurationError(
             f"Step {step.step_id} ({step.ps_type}) failed: {result.get('error') or 'no reason given'}.",
@@ -243,7 +281,7 @@ def _template_values(context: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _internal(error: Exception, unit: Unit) -> InternalError:
+def _internal(error: Exception, unit: Unit | str) -> InternalError:
     """Wrap what nobody expected, with its type and place: the message is all that an operator may see."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 from engine.catalog import NOT_PIPELINES, PRICE_FILE, Pipeline, pipeline_files, read_catalog
 from engine.errors import ConfigurationError
 from engine.located import At, Document, MisplacedError, Problem, parse, read
+from engine.migrations.files import read_migrations
 from engine.prices.files import OverrideFile, PriceFile
+from engine.procedures.files import read_procedures
 from engine.templates import render, sample_variables
 
 __all__ = ["Problem", "slug_problem", "validate"]
@@ -46,7 +48,9 @@ def validate(root: Path, *, resolve: Callable[[str], object]) -> list[Problem]:
             rendered = list(_rendered(document, (*at, "config"), step.config, pipeline))
             problems += rendered
             if not rendered:
-                problems += _config(engine, step.config, pipeline, document, (*at, "config"))
+                found = list(_config(engine, step.config, pipeline, document, (*at, "config")))
+                problems += found or _beyond(engine, step.config, pipeline, document, (*at, "config"), root)
+    problems += [*read_procedures(root).problems, *read_migrations(root).problems]
     return sorted(problems + list(_price_problems(root)))
 
 
@@ -128,6 +132,16 @@ def _config(
         model.model_validate(render(config, sample_variables(pipeline.variables)))
     except ValidationError as error:
         yield from document.problems(error, at)
+
+
+def _beyond(
+    engine: object, config: dict[str, Any], pipeline: Pipeline, document: Document, at: At, root: Path
+) -> Iterator[Problem]:
+    """What a processor itself says of a config: `config_problems(config, root)` yields (at, problem, fix)."""
+    ask = getattr(engine, "config_problems", None)
+    if callable(ask):
+        for place, problem, fix in ask(render(config, sample_variables(pipeline.variables)), root):
+            yield document.problem((*at, *place), problem, fix)
 
 
 def _problem(document: Document, at: At, error: ConfigurationError) -> Problem:

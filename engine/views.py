@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from engine.errors import NotFoundError
@@ -53,6 +54,13 @@ def ensure_view(dataset: Dataset, schema: Schema) -> None:
     # Another process that makes the same view is as good; carried out twice it is harmless.
     with suppress(Conflict):
         dataset.query(statement, purpose="view")
+
+
+def views_over(tables: Iterable[str], schemas: Mapping[str, Schema]) -> list[Schema]:
+    """The tenant views that read any of these tables, by name."""
+    wanted = frozenset(tables)
+    found = (schema for schema in schemas.values() if schema.scope == "tenant" and schema.sources & wanted)
+    return sorted(found, key=lambda schema: schema.table)
 
 
 def _text(words: str) -> str:

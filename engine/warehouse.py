@@ -179,16 +179,18 @@ class Warehouse(Dataset):
         schema: Schema,
         job_id: str,
         labels: Mapping[str, str] | None = None,
+        append: bool = False,
     ) -> JobState:
-        """Submit a Parquet WRITE_TRUNCATE load and do not wait; `destination` may be `table$YYYYMMDD`.
+        """Submit a Parquet load and do not wait; `destination` may be `table$YYYYMMDD`.
 
-        Raises JobExists when the id has been used.
+        It replaces what is there, or with `append` adds to it. Raises JobExists when the id has been used.
         """
+        disposition = bigquery.WriteDisposition
         data = source.read_bytes() if isinstance(source, Path) else source
         data = data if isinstance(data, bytes) else data.read()
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            write_disposition=disposition.WRITE_APPEND if append else disposition.WRITE_TRUNCATE,
             create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
             schema=schema.bigquery,
             labels=checked_labels(self.labels, labels or {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -15,20 +16,29 @@ from engine.catalog import Catalog, Pipeline
 from engine.central import Central
 from engine.clients import Clients, connect, connect_kms, connect_storage
 from engine.errors import ConfigurationError
+from engine.foreign import Patience
 from engine.history import RunHistory
 from engine.ledger import Ledger
 from engine.life import Life
+from engine.marks import Marks
+from engine.migrations.apply import NOBODY as CENTRAL
+from engine.migrations.apply import Migrations
+from engine.migrations.files import read_migrations
 from engine.plan import plan
 from engine.plans import Subscriptions
 from engine.prices.book import PriceBook
 from engine.prices.overrides import overrides
 from engine.prices.sources import cards
 from engine.prices.sync import book_from_rows, pending
+from engine.procedures.files import read_procedures
+from engine.procedures.sync import Procedures
+from engine.saas.table import PLANS, PlanTable
 from engine.settings import Settings
 from engine.tenants import Tenants
-from engine.types import Partition, Plan, RunRequest
+from engine.types import Discovery, Partition, Plan, RunRequest
 from engine.vault import Vault, open_vault
-from engine.warehouse import Warehouse
+from engine.views import ensure_view, views_over
+from engine.warehouse import Dataset, Warehouse
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,61 @@ class Workplace:
         )
 
     @cached_property
+    def _views_made(self) -> set[tuple[str, str]]:
+        return set()
+
+    def ensure_views(self, org: str, tables: Iterable[str]) -> None:
+        """Make the tenant's views over these tables, once per process; their other tables come into being."""
+        warehouse = self.warehouse(org)
+        for view in views_over(tables, self.catalog.schemas):
+            if (org, view.table) in self._views_made:
+                continue
+            for source in sorted(view.sources):
+                warehouse.ensure_table(self.catalog.schemas[source])
+            ensure_view(warehouse, view)
+            self._views_made.add((org, view.table))
+
+    @cached_property
+    def procedures(self) -> Procedures:
+        """Stored procedures of the central dataset."""
+        return Procedures(self._meta, read=lambda: read_procedures(self.settings.root))
+
+    @cached_property
+    def migrations(self) -> Migrations:
+        """Migrations of the central dataset and of the tenants'."""
+        s = self.settings
+        return Migrations(
+            self.central,
+            read=lambda: read_migrations(s.root),
+            orgs=lambda: [org.slug for org in self.tenants.every() if org.status in ("ACTIVE", "SUSPENDED")],
+            warehouse_of=self.warehouse,
+            central_warehouse=lambda: Warehouse(
+                self.clients,
+                org=CENTRAL,
+                dataset=s.meta_dataset,
+                location=s.bigquery_location,
+                maximum_bytes_billed=s.maximum_bytes_billed,
+            ),
+            now=lambda: datetime.now(UTC),
+        )
+
+    @cached_property
+    def _meta(self) -> Dataset:
+        s = self.settings
+        return Dataset(
+            self.clients,
+            dataset=s.meta_dataset,
+            location=s.bigquery_location,
+            maximum_bytes_billed=s.maximum_bytes_billed,
+            labels={"manta-environment": s.env},
+            patience=Patience(),
+        )
+
+    def saas_plans(self, org: str) -> PlanTable:
+        """The SaaS plans of one organisation."""
+        return PlanTable(self.warehouse(org), self.catalog.schemas[PLANS])
+
+    @cached_property
     def ledger(self) -> Ledger:
         """What is published."""
         return Ledger(self.central)
@@ -89,6 +154,11 @@ class Workplace:
     def history(self) -> RunHistory:
         """Runs."""
         return RunHistory(self.central)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """How far sources are taken in."""
+        return Marks(self.central)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -162,31 +232,40 @@ class Workplace:
         """The default date of a run."""
         return self.today(self.catalog.pipeline(pipeline_path), now=now) - timedelta(days=1)
 
-    def plan(self, request: RunRequest, *, now: datetime) -> Plan:
+    def plan(self, request: RunRequest, *, now: datetime, discovered: Discovery | None = None) -> Plan:
         """Plan a request against what the warehouse holds; reads Manta's own tables only.
 
-        Raises NotFoundError, UsageError, and ConfigurationError when no credential is stored.
+        `discovered` is the answer of the pipeline's discover step, where it has one. Raises NotFoundError,
+        UsageError, and ConfigurationError when no credential is stored.
         """
         pipeline = self.catalog.pipeline(request.pipeline)
         provider = self.catalog.providers[pipeline.provider]
         self.tenants.get(request.org)
         today = self.today(pipeline, now=now)
         credentials = self.tenants.active_credentials(request.org, provider.name)
-        if not credentials:
+        if provider.needs_credential and not credentials:
             raise ConfigurationError(
                 f"{request.org} has no active credential for {provider.display_name}.",
                 fix=f"Store one: manta credential add {request.org} {provider.name}",
             )
         tables = [output.table for output in pipeline.outputs]
-        view = self.ledger.view(
-            request.org, self.settings.dataset(request.org), tables, request.start, request.end
-        )
+        touched = discovered.days if discovered else frozenset()
+        first, last = min(request.start, *touched, request.start), max(request.end, *touched, request.end)
+        view = self.ledger.view(request.org, self.settings.dataset(request.org), tables, first, last)
         if request.policy == "failed":
             days = self.history.failed_days(request.org, pipeline.path, request.start, request.end)
             view = replace(
                 view, failed=frozenset(Partition(request.org, table, day) for table in tables for day in days)
             )
-        return plan(request, pipeline, view, provider=provider, today=today, credentials=len(credentials))
+        return plan(
+            request,
+            pipeline,
+            view,
+            provider=provider,
+            today=today,
+            credentials=len(credentials) or 1,
+            discovered=discovered,
+        )
 
     def prices(self, org: str, provider: str, first: date, last: date) -> PriceBook:
         """The provider's rate cards as the organisation pays them, read from the warehouse.

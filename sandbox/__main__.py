@@ -1,4 +1,4 @@
-"""`python -m sandbox`: both providers until SIGTERM, one line of JSON when they listen."""
+"""`python -m sandbox`: every provider until SIGTERM, one line of JSON when they listen."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def main() -> int:
     parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--openai-port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--anthropic-port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--gcp-port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--rest-port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of rows")
     parser.add_argument("--style", choices=STYLES, default="full")
@@ -31,6 +33,8 @@ def main() -> int:
             "openai": sandbox.openai_url,
             "anthropic": sandbox.anthropic_url,
             "control": sandbox.control_url,
+            "gcp": sandbox.gcp_url,
+            "rest": sandbox.rest_url,
         }
         print(json.dumps(urls), flush=True)
         stop.wait()

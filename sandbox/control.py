@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sandbox import faults, styles
+from sandbox.gcp_keys import service_account_key
 from sandbox.rows import Late
 from sandbox.state import State
 
@@ -63,6 +64,10 @@ def _style(state: State, body: Body) -> Any:
     return {"style": state.style, "organisations": state.org_styles}
 
 
+def _service_account(_: State, query: Body) -> Any:
+    return json.loads(service_account_key(query["org"]))
+
+
 def _reset(state: State, _: Body) -> Any:
     state.reset()
     return _about(state, {})
@@ -103,6 +108,7 @@ ACTS: dict[tuple[str, str], Act] = {
     ("PUT", "/_sandbox/late"): _late,
     ("PUT", "/_sandbox/style"): _style,
     ("GET", "/_sandbox/totals"): _totals,
+    ("GET", "/_sandbox/service_account"): _service_account,
     ("POST", "/_sandbox/reset"): _reset,
 }
 

@@ -14,7 +14,7 @@ from threading import Thread
 import uvicorn
 from starlette.applications import Starlette
 
-from sandbox import anthropic, control, openai
+from sandbox import anthropic, control, gcp, openai, rest
 from sandbox.state import State
 
 START_S = 10.0
@@ -28,6 +28,8 @@ class Sandbox:
     openai_url: str
     anthropic_url: str
     control_url: str
+    gcp_url: str
+    rest_url: str
     state: State = field(repr=False)
 
 
@@ -65,13 +67,15 @@ def running(
     host: str = LOOPBACK,
     openai_port: int = 0,
     anthropic_port: int = 0,
+    gcp_port: int = 0,
+    rest_port: int = 0,
 ) -> Iterator[Sandbox]:
-    """Run both providers in a thread until the block ends; port 0 takes a free one."""
+    """Run every provider in a thread until the block ends; port 0 takes a free one."""
     state = State(seed=seed, scale=scale, style=style)
     state.set_clock(now)
     routes = control.routes(state)
-    sockets = [_listen(host, openai_port), _listen(host, anthropic_port)]
-    servers = [_server(openai.app(state, routes)), _server(anthropic.app(state, routes))]
+    sockets = [_listen(host, port) for port in (openai_port, anthropic_port, gcp_port, rest_port)]
+    servers = [_server(vendor.app(state, routes)) for vendor in (openai, anthropic, gcp, rest)]
 
     async def serve() -> None:
         await asyncio.gather(*(server.serve([held]) for server, held in zip(servers, sockets, strict=True)))
@@ -81,8 +85,8 @@ def running(
     thread.start()
     try:
         _await_started(servers, thread)
-        first, second = (f"http://{host}:{held.getsockname()[1]}" for held in sockets)
-        yield Sandbox(f"{first}/v1", second, f"{first}/_sandbox", state)
+        first, second, third, fourth = (f"http://{host}:{held.getsockname()[1]}" for held in sockets)
+        yield Sandbox(f"{first}/v1", second, f"{first}/_sandbox", third, fourth, state)
     finally:
         for server in servers:
             server.should_exit = True

@@ -28,6 +28,8 @@ class State:
     faults: Faults = field(default_factory=Faults)
     seen: Seen = field(default_factory=Seen)
     revoked: set[str] = field(default_factory=set)
+    #: Google's access tokens, and the service account each was given to.
+    tokens: dict[str, str] = field(default_factory=dict)
     _set_now: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class State:
         self.faults.clear()
         self.seen.clear()
         self.revoked.clear()
+        self.tokens.clear()
         self.org_styles.clear()
         self.late, self._set_now, self.style = Late(), None, "full"
 

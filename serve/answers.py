@@ -226,6 +226,8 @@ class PlanAnswer(Answer):
     provisional_days: list[date]
     api_calls: int
     load_jobs: int
+    estimate: bool
+    discovered_days: list[date] | None
     skipped: list[Skipped]
 
 

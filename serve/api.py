@@ -22,8 +22,10 @@ from serve.routers import (
     health,
     keys,
     metrics,
+    migrations,
     organizations,
     pipelines,
+    procedures,
     quotas,
     runs,
 )
@@ -34,6 +36,7 @@ TAGS = [
     {"name": "pipelines", "description": "What can be run."},
     {"name": "costs", "description": "What was spent."},
     {"name": "organizations", "description": "Organisations, their keys, credentials, quotas and audit."},
+    {"name": "procedures", "description": "Stored procedures, and migrations of what is there already."},
     {"name": "health", "description": "Whether the service works."},
 ]
 EXPOSED = [
@@ -63,6 +66,8 @@ ROUTERS = (
     credentials.router,
     quotas.router,
     audit.router,
+    procedures.router,
+    migrations.router,
     health.router,
     metrics.router,
 )

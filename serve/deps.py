@@ -23,7 +23,7 @@ from engine.quota import Usage
 from engine.request_limits import Admission
 from engine.runs import Origin, Progress, Run
 from engine.settings import Settings
-from engine.types import RunRequest
+from engine.types import Discovery, RunRequest
 from engine.workplace import Workplace
 
 #: A directory that nobody confirmed for this long is believed no more: a key may have been revoked.
@@ -37,6 +37,7 @@ class Cluster(Protocol):
     """The actors that decide once for all replicas; every method raises MantaError as it was raised there."""
 
     async def accept(self, request: RunRequest, origin: Origin) -> tuple[Run, bool]: ...
+    async def discover(self, request: RunRequest) -> Discovery | None: ...
     async def progress(self, run_ids: Sequence[str]) -> list[Progress]: ...
     async def cancel(self, org: str, run_id: str, *, audit: Audit) -> Run: ...
     async def take(self, policy: str, key: str) -> Admission: ...

@@ -33,6 +33,7 @@ Value = (
     | Annotated[StrictFloat, Field(allow_inf_nan=False)]
     | None
 )
+SqlName = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=256)]
 Limit = Annotated[StrictInt, Field(ge=1, le=LARGEST_LIMIT)] | None
 
 
@@ -117,3 +118,13 @@ class PlanBody(Asked):
 
 class SuspendBody(Asked):
     """Nothing."""
+
+
+class SyncBody(Asked):
+    """Which procedures to sync: by name, by domain, or all."""
+
+    names: list[SqlName] = Field(
+        default_factory=list, max_length=500, description="Procedures by name; all without it."
+    )
+    domain: SqlName | None = Field(default=None, description="A folder under procedures/.")
+    dry_run: StrictBool = Field(default=False, description="true: only say what would be done.")

@@ -65,6 +65,8 @@ def _check_variables(given: Mapping[str, Any], pipeline: Pipeline) -> None:
 
 async def _check_credential(doors: Doors, org: str, pipeline: Pipeline) -> None:
     wanted = (org, pipeline.provider)
+    if not doors.work.catalog.providers[pipeline.provider].needs_credential:
+        return
     if wanted in doors.directory.current().credentials:
         return
     if wanted not in (await doors.directory.look_again()).credentials:
@@ -129,12 +131,19 @@ def accepted(run: Run, *, created: bool) -> JSONResponse:
     return JSONResponse(content, 202 if created else 200, headers={"Location": url})
 
 
-async def plan(doors: Doors, visit: Visit, org: str, path: str, body: RunBody) -> dict[str, Any]:
-    """The plan of the run that this body would start; nothing is started."""
+async def plan(
+    doors: Doors, visit: Visit, org: str, path: str, body: RunBody, *, discover: bool
+) -> dict[str, Any]:
+    """The plan of the run that this body would start; nothing is started.
+
+    With `discover` the pipeline's source is asked what changed; otherwise its plan is an estimate.
+    """
     request = await request_of(doors, visit, org, path, body)
     visit.on(org, path)
-    found: Plan = await asyncio.to_thread(doors.work.plan, request, now=doors.now())
-    facts: dict[str, Any] = jsonable(summary.plan_facts(found))
+    discovered = await doors.cluster.discover(request) if discover else None
+    found: Plan = await asyncio.to_thread(doors.work.plan, request, now=doors.now(), discovered=discovered)
+    days = sorted(discovered.days) if discovered else None
+    facts: dict[str, Any] = jsonable({**summary.plan_facts(found), "discovered_days": days})
     return facts
 
 

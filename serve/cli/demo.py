@@ -1,22 +1,28 @@
-"""`manta demo`: five organisations, fourteen days, two providers, all of it on this machine and made up."""
+"""`manta demo`: five organisations, fourteen days, every kind of source, all on this machine and made up."""
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import InternalError
 from serve.cli import cost, local, runs, stack, summary
 from serve.cli.desk import Desk, desk_of
 from serve.cli.output import count, duration, line, size, state, table
 
 if TYPE_CHECKING:
     from engine.runs import Run
+    from engine.saas.plans import SaasPlan
+    from engine.saas.versions import PlanBook
     from engine.types import RunRequest
 
 ORGS = (
@@ -27,6 +33,15 @@ ORGS = (
     ("evergreen", "Evergreen Energy"),
 )
 KEYS = {"openai": "sk-admin-sandbox-{org}", "anthropic": "sk-ant-admin-sandbox-{org}"}
+#: Keys of the sandbox's other APIs, which `--all` asks as well.
+MORE_KEYS = {"github": "ghp_sandbox_{name}", "digitalocean": "dop_v1_sandbox"}
+PIPELINES = (
+    "anthropic/usage_cost",
+    "gcp/cost/billing",
+    "openai/cost/usage_cost",
+    "saas_subscription/costs/saas_cost",
+)
+CUSTOMER_WITHIN_S = 300
 #: Everything that could lead to real data is fixed, whatever the environment and the files say.
 FIXED = {
     "BIGQUERY_PROJECT": "local",
@@ -50,11 +65,13 @@ def demo(
     down: Annotated[bool, typer.Option("--down", help="Stop the demo's processes; its data stays.")] = False,
     days: Annotated[int, typer.Option(min=1, max=31, help="Closed days to load.")] = 14,
     orgs: Annotated[int, typer.Option(min=1, max=50, help="Organisations.")] = 5,
+    every: Annotated[bool, typer.Option("--all", help="Every shipped pipeline, the small APIs too.")] = False,
 ) -> None:
     """See everything at work on made-up data.
 
-    A provider sandbox, an embedded BigQuery and Ray, with a data folder and ports of their own: real data
-    never mixes with it. The stack stays up; the second time it is joined and there is nothing to do.
+    OpenAI, Anthropic, a Google Cloud billing export and SaaS subscriptions. A provider sandbox, an embedded
+    BigQuery and Ray, with a data folder and ports of their own: real data never mixes with it. The stack
+    stays up; the second time it is joined and there is nothing to do.
     """
     outer = desk_of(context)
     desk = own_desk(outer)
@@ -63,13 +80,15 @@ def demo(
         return
     began = desk.now()
     line(
-        desk.out, f"Manta demo: {orgs} organisations, {days} days, 2 providers; data in {desk.settings.home}"
+        desk.out,
+        f"Manta demo: {summary.counted(orgs, 'organisation')}, {summary.counted(days, 'day')}; "
+        f"data in {desk.settings.home}",
     )
     desk, _ = stack.start(desk, ports=stack.FREE, cpus=None, keep=FIXED, sandbox=True)
     stop_the_sandbox_clock(desk)
     stack.prepare(desk)
-    slugs = add_orgs(desk, orgs)
-    requests = requests_of(desk, slugs, days=days)
+    slugs = add_orgs(desk, orgs, days=days, every=every)
+    requests = requests_of(desk, slugs, days=days, every=every)
     line(desk.out, f"  {len(requests)} runs submitted to the supervisor; following them together")
     accepted = [desk.runs.submit(request, trigger_by="demo")[0] for request in requests]
     ended = runs.follow_all(desk, accepted, as_json=False)
@@ -106,8 +125,8 @@ def home_of(desk: Desk) -> Path:
     return root.absolute() / ".demo" if (root / "pyproject.toml").is_file() else Path.home() / ".manta-demo"
 
 
-def add_orgs(desk: Desk, number: int) -> list[str]:
-    """The demo's organisations with a sandbox key for each provider; what is there stays."""
+def add_orgs(desk: Desk, number: int, *, days: int, every: bool) -> list[str]:
+    """The demo's organisations with keys, a billing export and SaaS plans; what is there stays."""
     more = [(f"org_{n:02}", f"Organisation {n}") for n in range(len(ORGS) + 1, number + 1)]
     chosen = [*ORGS, *more][:number]
     there = {org.slug for org in desk.work.tenants.active()}
@@ -115,24 +134,66 @@ def add_orgs(desk: Desk, number: int) -> list[str]:
         if slug in there:
             continue
         desk.work.tenants.add(slug, name=name, admin_email=f"admin@{slug.replace('_', '-')}.example")
+        # So that whoever tries things out meets no limit.
+        desk.work.subscriptions.set_quota(slug, daily=None, monthly=None, concurrent=None)
     for slug, _ in chosen:
-        stored = {found.provider for found in desk.work.tenants.credentials(slug) if found.is_active}
-        for provider, key in KEYS.items():
+        stored = _stored(desk, slug)
+        for provider, key in {**KEYS, **(MORE_KEYS if every else {})}.items():
             if provider not in stored:
-                desk.work.tenants.add_credential(slug, provider, key.format(org=slug), name="sandbox")
-    return [slug for slug, _ in chosen]
+                desk.work.tenants.add_credential(
+                    slug, provider, key.format(org=slug, name=slug.replace("_", "-")), name="sandbox"
+                )
+    slugs = [slug for slug, _ in chosen]
+    # The service account comes last: an organisation that has it has everything.
+    if lacking := [slug for slug in slugs if "gcp" not in _stored(desk, slug)]:
+        _furnish(desk, lacking, days=days)
+    return slugs
 
 
-def requests_of(desk: Desk, slugs: Sequence[str], *, days: int) -> list[RunRequest]:
-    """One run per organisation and provider over the last closed days."""
+def _stored(desk: Desk, slug: str) -> set[str]:
+    return {found.provider for found in desk.work.tenants.credentials(slug) if found.is_active}
+
+
+def _furnish(desk: Desk, slugs: Sequence[str], *, days: int) -> None:
+    """Give organisations a billing export, the key to it, and SaaS plans, as the sandbox makes them up."""
+    from cluster import processes
+    from engine.saas.csv_file import read_plans
+
+    line(desk.out, f"  {summary.counted(len(slugs), 'billing export')} and as many lists of SaaS plans")
+    rest = str(desk.settings.bigquery_emulator_host)
+    command = processes.module("sandbox.customer", "--rest", rest, "--days", str(days), *slugs)
+    made = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=CUSTOMER_WITHIN_S,
+        env=processes.environment(),
+        check=False,
+    )
+    if made.returncode:
+        raise InternalError(
+            f"The sandbox could not make up a billing export: {made.stderr.strip().splitlines()[-1:]}",
+            fix="Run `manta demo --down`, then the demo again.",
+        )
+    for one in map(json.loads, made.stdout.splitlines()):
+        slug, plans = one["org_slug"], read_plans(one["saas_plans"], name="demo").plans
+        desk.work.saas_plans(slug).change(partial(_news, plans), by="demo")
+        desk.work.tenants.add_credential(slug, "gcp", one["gcp"], name="sandbox")
+
+
+def _news(plans: Sequence[SaasPlan], book: PlanBook) -> tuple[SaasPlan, ...]:
+    return book.news(plans)
+
+
+def requests_of(desk: Desk, slugs: Sequence[str], *, days: int, every: bool) -> list[RunRequest]:
+    """One run per organisation and pipeline over the last closed days."""
     from engine.types import RunRequest
 
     wanted = []
     for slug in slugs:
-        for path, pipeline in sorted(desk.work.catalog.pipelines.items()):
-            if pipeline.provider in KEYS:
-                last = desk.work.last_closed_day(path, now=desk.now())
-                wanted.append(RunRequest(slug, path, last - timedelta(days=days - 1), last))
+        for path in sorted(desk.work.catalog.pipelines) if every else PIPELINES:
+            last = desk.work.last_closed_day(path, now=desk.now())
+            wanted.append(RunRequest(slug, path, last - timedelta(days=days - 1), last))
     return wanted
 
 
@@ -161,7 +222,7 @@ def _runs(desk: Desk, ended: Sequence[Run]) -> None:
     rows = [
         (
             run.request.org,
-            run.request.pipeline.split("/")[0],
+            run.request.pipeline,
             state(run.status),
             f"{run.tally.units_published}/{run.tally.units_total}",
             count(run.tally.row_count),
@@ -170,7 +231,7 @@ def _runs(desk: Desk, ended: Sequence[Run]) -> None:
         )
         for run in ended
     ]
-    columns = ("organisation", "provider", "status", "units", "rows", "calls", "loads")
+    columns = ("organisation", "pipeline", "status", "units", "rows", "calls", "loads")
     table(desk.out, columns, rows, right=("units", "rows", "calls", "loads"))
     for run in ended:
         if run.tally.units_failed or run.error_message:
@@ -198,12 +259,11 @@ def _span(starts: Sequence[datetime], ends: Sequence[datetime]) -> timedelta:
 
 
 def question(since: date, until: date) -> str:
-    """The demo's table for one organisation, as SQL."""
-    one = "SELECT provider, model, total_cost FROM {}_cost_daily WHERE usage_date BETWEEN '{}' AND '{}'"
-    both = " UNION ALL ".join(one.format(provider, since, until) for provider in sorted(KEYS))
+    """What one organisation was charged, over all providers, as SQL on the FOCUS view."""
     return (
-        f"SELECT provider, model, SUM(total_cost) AS cost FROM ({both}) "
-        "GROUP BY provider, model ORDER BY cost DESC"
+        "SELECT ServiceName, ChargeCategory, BillingCurrency, SUM(BilledCost) AS billed FROM "
+        f"cost_data_standard_1_3 WHERE x_UsageDate BETWEEN '{since}' AND '{until}' "
+        "GROUP BY ServiceName, ChargeCategory, BillingCurrency ORDER BY billed DESC"
     )
 
 

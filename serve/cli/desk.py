@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.audit import Audit
     from engine.runs import Progress, Run
     from engine.settings import Settings
-    from engine.types import RunRequest
+    from engine.types import Discovery, RunRequest
     from engine.workplace import Workplace
 
 WIDE = 400
@@ -33,7 +33,10 @@ REFRESH_SLACK_S = 5
 class RunDoor(Protocol):
     """Runs, as a terminal sees them."""
 
-    def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]: ...
+    def submit(
+        self, request: RunRequest, *, trigger_by: str, idempotency_key: str | None = None
+    ) -> tuple[Run, bool]: ...
+    def discover(self, request: RunRequest) -> Discovery: ...
     def progress(self, run_ids: Sequence[str]) -> list[Progress]: ...
     def cancel(self, org: str, run_id: str) -> Run: ...
     def health(self) -> Mapping[str, int]: ...

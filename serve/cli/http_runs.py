@@ -26,7 +26,7 @@ from engine.errors import (
 from engine.root_keys import read_root_keys
 from engine.runs import Progress, Run, Tally
 from engine.settings import Settings
-from engine.types import RunRequest
+from engine.types import Discovery, RunRequest
 
 #: Longer than the API itself waits for its actors.
 TIMEOUT_S = 40.0
@@ -74,24 +74,27 @@ class HttpRuns:
         # A proxy of the environment is for the outside; the API's answers are waited for as long as it says.
         self._http = httpx.Client(base_url=url, headers=dict(headers), timeout=TIMEOUT_S, trust_env=False)
 
-    def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]:
-        """Start a run; returns it and whether it is new."""
-        body: dict[str, Any] = {
-            "start_date": request.start.isoformat(),
-            "end_date": request.end.isoformat(),
-            "policy": request.policy,
-            "variables": dict(request.variables),
-        }
-        if self._endpoints:
-            body["endpoints"] = self._endpoints
+    def submit(
+        self, request: RunRequest, *, trigger_by: str, idempotency_key: str | None = None
+    ) -> tuple[Run, bool]:
+        """Start a run; returns it and whether it is new. The same key within 24 hours is the same run."""
+        headers = {"X-User-ID": trigger_by}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         answer = self._insist(
             "POST",
             f"/api/v1/pipelines/run/{request.org}/{request.pipeline}",
-            json=body,
-            headers={"X-User-ID": trigger_by},
+            json=self._body(request),
+            headers=headers,
         )
         found = self._run(answer.json()["pipeline_logging_id"])
         return found, answer.status_code == HTTPStatus.ACCEPTED
+
+    def discover(self, request: RunRequest) -> Discovery:
+        """Ask the pipeline's source which days changed; nothing is started."""
+        path = f"/api/v1/pipelines/run/{request.org}/{request.pipeline}/plan?discover=true"
+        answer = self._insist("POST", path, json=self._body(request)).json()
+        return Discovery(frozenset(map(date.fromisoformat, answer["discovered_days"] or ())), ())
 
     def progress(self, run_ids: Sequence[str]) -> list[Progress]:
         """How runs stand."""
@@ -100,6 +103,15 @@ class HttpRuns:
             facts = self._facts(run_id)
             found.append(Progress(run_of(facts), tuple(facts["running"])))
         return found
+
+    def _body(self, request: RunRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "start_date": request.start.isoformat(),
+            "end_date": request.end.isoformat(),
+            "policy": request.policy,
+            "variables": dict(request.variables),
+        }
+        return body | ({"endpoints": self._endpoints} if self._endpoints else {})
 
     def cancel(self, org: str, run_id: str) -> Run:
         """Stop a run. Raises NotFoundError, StateError."""

@@ -63,7 +63,7 @@ def init(
     address = check_email(address or _ask(desk, "Admin e-mail", option="--email"))
     _confirm_host(desk, known_provider, yes=yes)
     secret = read_secret(desk, f"{known_provider.display_name} admin key")
-    refuse_ordinary(known_provider, secret, base_url=known_provider.base_url(work.settings))
+    refuse_ordinary(known_provider, secret, base_url=known_provider.address(work.settings))
     _say_access(desk, known_provider, asyncio.run(_check(desk, known_provider, secret)))
     work.tenants.add(slug, name=name or (there.name if there else slug), admin_email=address)
     line(desk.out, f"Organisation {slug}: tables in {work.settings.dataset(slug)}")
@@ -107,10 +107,10 @@ def _confirm_host(desk: Desk, provider: Provider, *, yes: bool) -> None:
     """Name a host that is not the provider's own before a key is sent there."""
     from engine.settings import variable
 
-    base_url = provider.base_url(desk.settings)
-    if urlsplit(base_url).hostname in provider.official_hosts:
+    base_url = provider.address(desk.settings)
+    if base_url is None or urlsplit(base_url).hostname in provider.official_hosts:
         return
-    setting = variable(provider.setting)
+    setting = variable(provider.setting or "provider_base_urls")
     line(
         desk.out,
         f"{setting} is {base_url}, not {provider.display_name}'s own {provider.official_hosts[0]}: "
@@ -124,10 +124,10 @@ def _confirm_host(desk: Desk, provider: Provider, *, yes: bool) -> None:
         raise UsageError("Nothing was sent.", fix=f"Unset {setting} to use the provider's own host.")
 
 
-def refuse_ordinary(provider: Provider, secret: str, *, base_url: str) -> None:
+def refuse_ordinary(provider: Provider, secret: str, *, base_url: str | None) -> None:
     """Refuse an ordinary key with the way to an Admin key. Raises ConfigurationError."""
     key = provider.key
-    if not secret.startswith(key.admin_prefix) and secret.startswith(key.ordinary_prefixes):
+    if key and not secret.startswith(key.admin_prefix) and secret.startswith(key.ordinary_prefixes):
         raise ConfigurationError(
             f"{provider.display_name} needs an Admin key, which begins with {key.admin_prefix}; "
             "this is an ordinary key, which may not read usage.",
@@ -141,6 +141,7 @@ async def _check(desk: Desk, provider: Provider, secret: str) -> Access:
     from engine.access import OneCall, check_access
     from engine.http import Http, open_client
     from engine.log import JsonLog
+    from engine.request_auth import request_auth
     from engine.retry import RetryPolicy
     from serve.cli.arguments import last_closed_day
 
@@ -148,8 +149,8 @@ async def _check(desk: Desk, provider: Provider, secret: str) -> Access:
         http = Http(
             client,
             provider=provider.name,
-            base_url=provider.base_url(desk.settings),
-            headers=provider.request_headers(secret),
+            base_url=str(provider.address(desk.settings)),
+            auth=request_auth(provider, secret),
             permits=OneCall(),
             policy=RetryPolicy(max_attempts=3, max_wait_s=30),
             rand=random.random,

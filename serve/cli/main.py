@@ -14,7 +14,26 @@ import typer
 from typer._click.exceptions import ClickException
 
 from engine.errors import InternalError, MantaError, UsageError
-from serve.cli import admin, audit, cost, demo, init, keys, local, query, quotas, runs, tenants, vault
+from serve.cli import (
+    admin,
+    audit,
+    cost,
+    demo,
+    export,
+    init,
+    keys,
+    local,
+    migrations,
+    procedures,
+    query,
+    quotas,
+    reference,
+    runs,
+    saas,
+    schedules,
+    tenants,
+    vault,
+)
 from serve.cli.desk import Desk, terminal_desk
 from serve.cli.output import FAILED, exit_code, line, say_error
 
@@ -29,7 +48,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for part in (local, demo, init, tenants, admin, keys, quotas, audit, runs, cost, query, vault):
+for part in (
+    local,
+    demo,
+    init,
+    tenants,
+    admin,
+    keys,
+    quotas,
+    audit,
+    runs,
+    schedules,
+    cost,
+    saas,
+    query,
+    export,
+    vault,
+    procedures,
+    migrations,
+    reference,
+):
     part.register(app)
 
 

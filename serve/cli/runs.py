@@ -56,6 +56,9 @@ def run(
         list[str] | None, typer.Option(help="A pipeline variable, name=value; repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    discover: Annotated[
+        bool, typer.Option("--discover", help="With --dry-run: ask the source what changed.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and do not wait for its end.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,8 +71,13 @@ def run(
     """
     desk = desk_of(context)
     request = _request(desk, org, pipeline, date=date, start=start, end=end, policy=policy, pairs=var or [])
+    if discover and not dry_run:
+        fix = "Add --dry-run, or leave --discover out: a run asks by itself."
+        raise UsageError("--discover goes with --dry-run.", fix=fix, field="discover")
     if dry_run:
-        summary.show_plan(desk, desk.work.plan(request, now=desk.now()), as_json=as_json)
+        discovered = desk.runs.discover(request) if discover else None
+        plan = desk.work.plan(request, now=desk.now(), discovered=discovered)
+        summary.show_plan(desk, plan, as_json=as_json)
         return
     raise typer.Exit(start_and_follow(desk, [request], as_json=as_json, detach=detach))
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from serve.cli.desk import Desk
 
 OBJECT_STORE_BYTES = 512 * 2**20
+#: Providers of providers.yml that the sandbox's port for public-style APIs plays.
+SANDBOXED = ("frankfurter", "github", "digitalocean")
 #: The first start of both actors on a slow machine.
 ACTORS_S = 180.0
 
@@ -121,11 +123,19 @@ def addresses(found: Mapping[str, Service]) -> dict[str, str]:
     if sandbox := found.get("sandbox"):
         values["OPENAI_BASE_URL"] = sandbox.endpoints["openai"]
         values["ANTHROPIC_BASE_URL"] = sandbox.endpoints["anthropic"]
+        for name in ("GCP_BILLING_BASE_URL", "GCP_COMPUTE_BASE_URL", "GCP_OAUTH_BASE_URL"):
+            values[name] = sandbox.endpoints["gcp"]
+        if warehouse:
+            # The customers' billing exports lie beside the tenants' tables, in projects of their own.
+            values["GCP_BIGQUERY_BASE_URL"] = warehouse.endpoints["rest"]
+            values["GCP_BIGQUERY_STORAGE_HOST"] = warehouse.endpoints["grpc"]
+        rest = sandbox.endpoints["rest"]
+        values["PROVIDER_BASE_URLS"] = ",".join(f"{name}={rest}/{name}" for name in SANDBOXED)
     return values
 
 
 def prepare(desk: Desk) -> None:
-    """Central tables, prices where there are none, coordinator and supervisor, and the API before them.
+    """Central tables, prices if there are none, procedures, coordinator and supervisor, the API before them.
 
     Raises ConfigurationError without a root key: the API does not start without one.
     """
@@ -147,6 +157,7 @@ def prepare(desk: Desk) -> None:
     if not listed["cards"][0].as_py():
         added = desk.work.sync_prices(now=desk.now())
         line(desk.out, f"  price book     {count(added)} prices, synced")
+    _sync_procedures(desk)
     connect(settings)
     numbers = asyncio.run(Cluster(settings).health(within_s=ACTORS_S))
     line(desk.out, f"  coordinator    up, {numbers['slots']} slots, {numbers['active_runs']} active runs")
@@ -156,6 +167,16 @@ def prepare(desk: Desk) -> None:
     port = (urlsplit(url).port if settings.env == "local" else None) or settings.api_port
     deploy(settings.model_copy(update={"api_port": port}), [hash_root_key(key) for key in root_keys])
     line(desk.out, f"  api            {url}, documented at {url}/docs")
+
+
+def _sync_procedures(desk: Desk) -> None:
+    from serve.cli.procedures import record
+
+    synced = desk.work.procedures.sync()
+    written = [one for one in synced if one.action != "unchanged"]
+    record(desk, synced)
+    if written:
+        line(desk.out, f"  procedures     {count(len(written))} of {count(len(synced))} written")
 
 
 def _say(desk: Desk, service: Service, before: Mapping[str, Service]) -> None:

@@ -51,6 +51,8 @@ def show_plan(desk: Desk, plan: Plan, *, as_json: bool) -> None:
     )
     for reason, parts in sorted(skipped(plan).items()):
         line(desk.out, f"  skipped: {counted(len(parts), 'day')} {reason} ({_ranges(parts)})")
+    if plan.estimate:
+        line(desk.out, "An estimate: what changed at the source is not known; --discover asks there.")
     if not plan.units:
         line(desk.out, "Nothing to do.")
 
@@ -73,6 +75,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "provisional_days": sorted(plan.provisional),
         "api_calls": plan.api_calls,
         "load_jobs": plan.load_jobs,
+        "estimate": plan.estimate,
         "skipped": [
             {"table": part.table, "day": part.day, "reason": reason} for part, reason in plan.skipped.items()
         ],

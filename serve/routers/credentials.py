@@ -73,7 +73,7 @@ def _check_secret(doors: Doors, asked: CredentialBody) -> None:
     if provider is None:
         return
     try:
-        provider.check_key(asked.secret, base_url=provider.base_url(doors.settings))
+        provider.check_key(asked.secret, base_url=provider.address(doors.settings))
     except ConfigurationError as error:
         raise CredentialError(error.message, fix=error.fix, field="secret") from error
 

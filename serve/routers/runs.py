@@ -79,6 +79,10 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"model": Accepted, "description": "A new run, on record.", "headers": LOCATION},
     **problems(404, 409),
 }
+Discover = Annotated[
+    bool,
+    Query(description="Ask the source what changed, where the pipeline has such a step; else an estimate."),
+]
 THREE = "/run/{org}/{provider}/{domain}/{pipeline}"
 TWO = "/run/{org}/{provider}/{pipeline}"
 
@@ -93,17 +97,25 @@ async def plan_domain_run(
     provider: Part,
     domain: Part,
     pipeline: Part,
+    discover: Discover = False,
 ) -> dict[str, Any]:
     """Say what a run with this body would do, and do nothing."""
-    return await starting.plan(doors, visit, org, f"{provider}/{domain}/{pipeline}", body.value)
+    path = f"{provider}/{domain}/{pipeline}"
+    return await starting.plan(doors, visit, org, path, body.value, discover=discover)
 
 
 @router.post(f"{TWO}/plan", response_model=PlanAnswer, responses=problems(404, 409), openapi_extra=BODY)
 async def plan_run(
-    visit: Planner, body: RunRequestBody, doors: DoorsDep, org: Org, provider: Part, pipeline: Part
+    visit: Planner,
+    body: RunRequestBody,
+    doors: DoorsDep,
+    org: Org,
+    provider: Part,
+    pipeline: Part,
+    discover: Discover = False,
 ) -> dict[str, Any]:
     """Say what a run with this body would do, and do nothing (pipelines without a domain)."""
-    return await starting.plan(doors, visit, org, f"{provider}/{pipeline}", body.value)
+    return await starting.plan(doors, visit, org, f"{provider}/{pipeline}", body.value, discover=discover)
 
 
 @router.post(THREE, status_code=202, response_model=Accepted, responses=ACCEPTED, openapi_extra=BODY)

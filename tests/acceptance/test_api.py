@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +15,7 @@ import httpx
 import pytest
 
 from cluster import processes, services
+from engine.saas.plans import SaasPlan
 from tests.acceptance.api_client import Api, until
 from tests.acceptance.conftest import ANTHROPIC, OPENAI, Stack, closed_days
 from tests.acceptance.listeners import listening_elsewhere
@@ -25,6 +29,17 @@ README_EMPTY = """\
 curl -X POST "http://localhost:8001/api/v1/pipelines/run/{org}/saas_subscription/costs/saas_cost" \\
   -H "X-API-Key: $ORG_API_KEY" -d '{}'
 """
+A_PLAN = SaasPlan(
+    subscription_id="slack",
+    vendor="Slack",
+    plan_name="Pro",
+    effective_from=date(2026, 1, 15),
+    start_date=date(2026, 1, 15),
+    billing_cycle="monthly",
+    unit_price=Decimal("8.75"),
+    seats=10,
+    currency="USD",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +78,16 @@ def test_the_readmes_curl_starts_a_run(api: Api, stack: Stack, tmp_path: Path) -
     assert api.ended(answer["pipeline_logging_id"])["status"] == "SUCCESS"
 
 
-def test_a_pipeline_that_is_not_shipped_yet_is_named(api: Api, stack: Stack, tmp_path: Path) -> None:
+def test_the_readmes_empty_body_runs_the_last_closed_day(api: Api, stack: Stack, tmp_path: Path) -> None:
     org = stack.org("quirinus", providers=())
+    stack.workplace().saas_plans(org).change(lambda _: (A_PLAN,), by="test")
 
     status, body = _shell(api, tmp_path, README_EMPTY.replace("{org}", org), ORG_API_KEY=api.key(org))
 
-    assert status == 404
-    assert "saas_subscription/costs/saas_cost" in body
+    assert status == 202
+    assert api.ended(json.loads(body)["pipeline_logging_id"])["status"] == "SUCCESS"
+    charged = stack.manta("cost", org, "--json")
+    assert [row["provider"] for row in charged.lines] == ["saas_subscription"]
 
 
 async def _at_once(url: str, key: str, org: str, number: int) -> list[httpx.Response]:
@@ -224,6 +242,7 @@ def test_an_idempotency_key_answers_with_the_same_run(api: Api, stack: Stack) ->
     assert again.json()["pipeline_logging_id"] == first.json()["pipeline_logging_id"]
 
 
+@pytest.mark.slow
 def test_a_tenant_is_suspended_and_removed_with_a_backfill_in_progress(api: Api, stack: Stack) -> None:
     org = stack.org("knockturn", providers=("anthropic",))
     key = api.key(org)

@@ -6,12 +6,13 @@ import os
 import signal
 
 import httpx
+import pytest
 
 from cluster import processes, services
 from tests.acceptance.api_client import Api, until
 from tests.acceptance.conftest import ANTHROPIC, Stack
 
-TABLES = ["anthropic_cost_daily", "anthropic_usage_daily_raw"]
+TABLES = ["anthropic_cost_daily", "anthropic_usage_daily_raw", "focus_anthropic_daily"]
 
 
 def _processes(stack: Stack, title: str) -> list[int]:
@@ -76,6 +77,7 @@ def test_a_run_of_a_killed_supervisor_goes_on(stack: Stack) -> None:
     assert _published(stack, "beauxbatons") == TABLES
 
 
+@pytest.mark.slow
 def test_a_cancel_that_was_accepted_survives_the_supervisor(stack: Stack) -> None:
     api = Api(stack)
     run_id = _held_run(api, "castelobruxo", seconds=30)
@@ -87,6 +89,7 @@ def test_a_cancel_that_was_accepted_survives_the_supervisor(stack: Stack) -> Non
     assert api.ended(run_id)["status"] == "CANCELLED"
 
 
+@pytest.mark.slow
 def test_a_run_outlives_a_restart_of_ray_and_the_api(stack: Stack) -> None:
     api = Api(stack)
     run_id = _held_run(api, "ilvermorny", seconds=20)

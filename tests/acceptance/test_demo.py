@@ -38,7 +38,8 @@ def test_the_demo_works_twice_and_what_it_prints_works(tmp_path: Path) -> None:
         down = _run([*MANTA, "demo", "--down"], home, timeout_s=60)
 
     assert len(re.findall(r"\bSUCCESS\b +1/1", first.stdout)) == ORGS * PIPELINES
-    assert f"{ORGS * PIPELINES * 2} load jobs" in first.stdout
+    # Usage, costs and their FOCUS charges.
+    assert f"{ORGS * PIPELINES * 3} load jobs" in first.stdout
     assert "http://127.0.0.1:" in first.stdout
     assert pasted.returncode == 0, pasted.stderr
     costs = [line for line in pasted.stdout.splitlines() if line.startswith("{")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from sandbox.server import running
@@ -18,7 +20,9 @@ def _ledger_rows(stack: Stack, org: str) -> int:
     return int(found["n"][0].as_py())
 
 
-def test_what_the_provider_reported_is_in_the_warehouse_and_again_changes_nothing(stack: Stack) -> None:
+def test_what_the_provider_reported_is_in_the_warehouse_and_again_changes_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
     org = stack.org("umbrella")
     start, end = closed_days(9)
 
@@ -27,7 +31,7 @@ def test_what_the_provider_reported_is_in_the_warehouse_and_again_changes_nothin
 
     assert (first.code, again.code) == (0, 0), first.err + again.err
     assert first.lines[-1]["status"] == again.lines[-1]["status"] == "SUCCESS"
-    assert first.lines[-1]["tally"]["load_jobs"] == 2
+    assert first.lines[-1]["tally"]["load_jobs"] == 3
     assert again.lines[-1]["tally"]["load_jobs"] == 0
     asked = stack.manta(
         "query",
@@ -39,6 +43,14 @@ def test_what_the_provider_reported_is_in_the_warehouse_and_again_changes_nothin
     known = stack.sandbox.state.known_totals(org, *_span(start, end), "openai", now=STARTED)
     assert asked.lines[0]["tokens"] == known["counts"]["completions"]["input_tokens"]
     assert Decimal(asked.lines[0]["usd"]) > 0
+    file = tmp_path / "focus.parquet"
+    exported = stack.manta(
+        "export", org, "--focus", "--start", start, "--end", end, "-o", str(file), "--json"
+    )
+    assert exported.code == 0, exported.err
+    charges = pq.read_table(file)
+    assert exported.lines[0]["rows"] == charges.num_rows
+    assert sum(charges["BilledCost"].to_pylist()) == Decimal(asked.lines[0]["usd"])
 
 
 def _span(start: str, end: str) -> tuple[date, date]:
@@ -66,7 +78,8 @@ def test_an_unknown_model_is_unpriced_and_said(stack: Stack) -> None:
 
 def test_a_unit_that_fails_does_not_stop_the_others(stack: Stack) -> None:
     org = stack.org("hooli", providers=("anthropic",))
-    start, end = closed_days(40)
+    # One day more than a unit holds.
+    start, end = closed_days(32)
     stack.sandbox.state.faults.put("negative_count", org=org, count=1)
 
     ran = stack.manta("run", org, ANTHROPIC, "--start", start, "--end", end, "--json")

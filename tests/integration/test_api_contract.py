@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import schemathesis
+from google.cloud.bigquery import Routine
 from schemathesis import checks
 from schemathesis.engine import Status, StopReason, events, from_schema
 
+from engine.procedures.files import read_procedures
 from engine.request_limits import RequestLimits
 from engine.types import RunRequest
+from tests.integration.conftest import ROOT
 from tests.integration.test_api_records import HEADERS, ORGS, PATH, RUNS, Platform, platform
 from tests.unit.serve.doubles import a_run
 
@@ -58,7 +61,17 @@ ROOT_ONLY = {
     f"POST {ORGS}/{{org}}/resume",
     f"PUT {ORGS}/{{org}}/quota",
     f"PUT {ORGS}/{{org}}/plan",
+    "GET /api/v1/procedures",
+    "GET /api/v1/procedures/{name}",
+    "POST /api/v1/procedures/sync",
+    "DELETE /api/v1/procedures/{name}",
+    "GET /api/v1/migrations",
+    "POST /api/v1/migrations/{name}/execute",
 }
+#: No migration is shipped that it could execute; test_api_procedures.py has one.
+UNFILED = {"POST /api/v1/migrations/{name}/execute"}
+#: A procedure to be done away with: its file is gone already.
+ORPHAN = "contract_orphan"
 
 
 @dataclass
@@ -89,6 +102,8 @@ class Tenant:
             **{f"POST {TWO}{end}": two for end in ("", "/plan")},
             "GET /api/v1/pipelines/{provider}/{domain}/{pipeline}": three,
             "GET /api/v1/pipelines/{provider}/{pipeline}": two,
+            "GET /api/v1/procedures/{name}": {"name": min(read_procedures(ROOT).procedures)},
+            "DELETE /api/v1/procedures/{name}": {"name": ORPHAN},
             f"DELETE {RUNS}/{{run_id}}": {"run_id": self.active},
             f"POST {ORGS}/{{org}}/credentials": {
                 "body": {"provider": "openai", "secret": "sk-admin-" + "z" * 40}
@@ -134,6 +149,15 @@ def tenant(platform: Platform) -> Tenant:
     )
     platform.work.history.save(run, now=now)
     platform.work.history.save(replace(run, version=2, status="FAILED", end_time=now), now=now)
+    client_of = platform.work.clients.bigquery
+    orphan = Routine(
+        platform.work.procedures.reference(ORPHAN),
+        type_="PROCEDURE",
+        language="SQL",
+        body="SELECT 1;",
+        description=f"Written by Manta from procedures/contract/orphan.sql:1; sha256:{'0' * 64}",
+    )
+    client_of.create_routine(orphan, exists_ok=True)
     return Tenant(
         org=org,
         doomed=platform.org(),
@@ -244,7 +268,7 @@ def test_as_root(platform: Platform, tenant: Tenant) -> None:
     assert found.failures == []
     assert found.stopped is StopReason.COMPLETED
     # Little was tested of an operation that never did what it is for.
-    assert found.worked() >= ROOT_ONLY
+    assert found.worked() >= ROOT_ONLY - UNFILED
 
 
 def test_as_an_organisation(platform: Platform, tenant: Tenant) -> None:

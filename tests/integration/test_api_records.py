@@ -333,5 +333,4 @@ def test_ready_when_everything_is_there(platform: Platform) -> None:
         "cluster",
         "key_store",
         "directory",
-        "configs",
     }

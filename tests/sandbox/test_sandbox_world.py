@@ -259,7 +259,7 @@ def test_the_process_says_where_it_listens_and_stops_when_asked(number):
             ready, _, _ = select.select([process.stdout], [], [], 20)
             assert ready, "it says nothing"
             urls = json.loads(process.stdout.readline())
-            assert set(urls) == {"openai", "anthropic", "control"}
+            assert set(urls) == {"openai", "anthropic", "control", "gcp", "rest"}
             assert httpx.get(urls["control"] + "/state").json()["seed"] == 3
             bare = httpx.get(urls["openai"] + "/organization/costs")
             assert bare.status_code == 401

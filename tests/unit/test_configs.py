@@ -38,12 +38,14 @@ def test_ids_are_kebab_case(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("path", ["openai/cost/usage_cost", "anthropic/usage_cost"])
-def test_usage_before_cost_and_both_published(catalog: Catalog, path: str) -> None:
+def test_usage_before_cost_before_focus_and_all_published(catalog: Catalog, path: str) -> None:
     pipeline = catalog.pipeline(path)
-    assert [step.step_id for step in pipeline.ordered_steps()] == ["extract_usage", "compute_cost"]
+    ids = [step.step_id for step in pipeline.ordered_steps()]
+    assert ids == ["extract_usage", "compute_cost", "convert_focus"]
     assert [output.table for output in pipeline.outputs] == [
         f"{pipeline.provider}_usage_daily_raw",
         f"{pipeline.provider}_cost_daily",
+        f"focus_{pipeline.provider}_daily",
     ]
     # One page of either API holds 31 days: a wider unit would page more and lose more when it fails.
     assert pipeline.partition.max_days_per_unit == catalog.providers[pipeline.provider].days_per_call == 31

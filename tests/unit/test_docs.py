@@ -159,7 +159,8 @@ def test_a_table_is_described_as_its_schema_says(table: str) -> None:
 def test_writer_and_reader_name_the_table(table: str, row: str) -> None:
     if SCHEMAS[table].view and row == "written by":
         return
-    files = [name for name in re.findall(r"`([^`]+)`", said(table, row)) if name.endswith((".py", ".sql"))]
+    kinds = (".py", ".sql", ".yml", ".md")
+    files = [name for name in re.findall(r"`([^`]+)`", said(table, row)) if name.endswith(kinds)]
     assert files
     # Cost tables are found by their provider: f"{provider}_cost_daily".
     needles = [table, *(["_cost_daily"] if table.endswith("_cost_daily") else [])]

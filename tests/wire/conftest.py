@@ -16,6 +16,7 @@ import pytest
 from engine.http import Http, open_client
 from engine.limits import LocalPermits, Pace
 from engine.log import JsonLog
+from engine.request_auth import RequestAuth
 from engine.retry import RetryPolicy
 from processors.anthropic import usage as anthropic_usage
 from processors.openai import usage as openai_usage
@@ -94,7 +95,7 @@ class Read:
             client,
             provider=provider,
             base_url=self.sandbox.openai_url if openai else self.sandbox.anthropic_url,
-            headers=(
+            auth=RequestAuth(
                 {"authorization": f"Bearer {key}"}
                 if openai
                 else {"x-api-key": key, "anthropic-version": "2023-06-01"}

@@ -203,6 +203,21 @@ ONE_STEP = "  - step_id: extract\n    ps_type: acme.usage\n"
         ),
         ("steps:\n" + ONE_STEP, "steps: []\n", ":4: steps: is empty: list at least one"),
         ("kind: not_negative", "kind: positive", "outputs[0].checks[0]: input tag 'positive'"),
+        (
+            ONE_STEP,
+            SECOND.replace("acme.usage\n", "acme.usage\n    scope: run\n") + "    depends_on: [extract]\n",
+            "steps[1].depends_on[0]: extract runs after all units, and cost within each: give both",
+        ),
+        (
+            ONE_STEP,
+            ONE_STEP + "    scope: run\n",
+            "outputs: has no step of scope partition to fill it: add one",
+        ),
+        (
+            PIPELINE[PIPELINE.index("outputs:") :],
+            "",
+            "outputs: is empty: list at least one, or give every step scope: run",
+        ),
         ("        columns:\n          - total_cost\n", "", "outputs[0].checks[0].columns: is missing"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from engine.errors import ConfigurationError, CredentialError, DataError, MantaError, TransientError
 from engine.http import Http, RefusedError, open_client, user_agent
+from engine.request_auth import RequestAuth
 from engine.retry import RetryPolicy
 
 KEY = "sk-admin-VerySecret123"
@@ -59,7 +60,7 @@ class Rig:
         self.client = open_client(transport=httpx.MockTransport(self._answer))
         defaults: dict[str, Any] = {
             "base_url": "https://api.test/v1",
-            "headers": {"authorization": f"Bearer {KEY}"},
+            "auth": RequestAuth({"authorization": f"Bearer {KEY}"}),
         }
         self.http = Http(
             self.client,
@@ -249,7 +250,7 @@ async def test_a_body_that_unpacks_too_large_is_refused() -> None:
 @pytest.mark.parametrize("key", ["sk-admin-line\nbreak", "sk-admin-ümlaut", "sk-admin-\x00"])
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(CredentialError) as caught:
-        Rig(OK, headers={"x-api-key": key})
+        Rig(OK, auth=RequestAuth({"x-api-key": key}))
     assert "x-api-key" in str(caught.value)
     assert "sk-admin" not in str(caught.value)
 

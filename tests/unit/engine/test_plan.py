@@ -14,7 +14,7 @@ from engine.errors import UsageError
 from engine.ledger import LedgerView, Published
 from engine.plan import MAX_RANGE_DAYS, days_between, plan, request_key
 from engine.providers import Provider
-from engine.types import Partition, Plan, Policy, RunRequest, Unit
+from engine.types import Discovery, Partition, Plan, Policy, RunRequest, Unit
 
 TODAY = date(2025, 12, 20)
 USAGE, COST = "openai_usage_daily_raw", "openai_cost_daily"
@@ -291,3 +291,38 @@ def test_the_key_is_the_same_in_another_process():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == request_key(ASKED)
+
+
+def discovering() -> Pipeline:
+    found = pipeline()
+    step = {"step_id": "look", "ps_type": "gcp.bq_discover"}
+    return Pipeline.model_validate(
+        {
+            **found.model_dump(by_alias=True),
+            "discover": step,
+            "steps": [{"step_id": "extract", "ps_type": "a.b"}],
+        }
+    )
+
+
+def test_days_that_changed_at_the_source_are_read_again_also_outside_the_range() -> None:
+    found = Discovery(frozenset({day(2), day(3), day(11)}), ())
+    known = ledger(2, 10, 11)
+    drawn = plan(request(10, 12), discovering(), known, provider=PROVIDER, today=TODAY, discovered=found)
+    # The 3rd was never asked for, the 10th did not change, the 12th is missing.
+    assert [str(unit).rsplit(" ", 1)[1] for unit in drawn.units] == ["2025-12-02", "2025-12-11..2025-12-12"]
+    assert drawn.skipped[Partition("acme", USAGE, day(10))] == "already published"
+    assert not drawn.estimate
+
+
+def test_what_changed_counts_for_the_policy_missing_only() -> None:
+    found = Discovery(frozenset({day(2), day(11)}), ())
+    drawn = plan(
+        request(10, 12, "all"), discovering(), ledger(2), provider=PROVIDER, today=TODAY, discovered=found
+    )
+    assert [unit.days for unit in drawn.units] == [(day(10), day(11), day(12))]
+
+
+def test_a_plan_that_nobody_looked_for_is_an_estimate() -> None:
+    assert planned(request(10, 12), ledger(), discovering()).estimate
+    assert not planned(request(10, 12), ledger()).estimate

@@ -8,7 +8,8 @@ import pytest
 
 from engine.catalog import read_catalog
 from engine.errors import ConfigurationError
-from engine.providers import Auth, Provider
+from engine.providers import Provider
+from engine.request_auth import request_auth
 from engine.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -21,18 +22,17 @@ def providers() -> dict[str, Provider]:
 
 
 def test_headers_as_the_vendors_want_them(providers: dict[str, Provider]) -> None:
-    assert providers["openai"].request_headers("k") == {"Authorization": "Bearer k"}
-    assert providers["anthropic"].request_headers("k") == {
+    assert request_auth(providers["openai"], "k").headers == {"Authorization": "Bearer k"}
+    assert request_auth(providers["anthropic"], "k").headers == {
         "x-api-key": "k",
         "anthropic-version": "2023-06-01",
     }
-    assert Auth(kind="header", header="api-key").headers("k") == {"api-key": "k"}
 
 
 def test_base_urls_default_to_the_real_hosts(providers: dict[str, Provider], tmp_path: Path) -> None:
     settings = Settings.load({"MANTA_HOME": str(tmp_path)}, root=tmp_path)
     assert {
-        name: found.base_url(settings) for name, found in providers.items() if name in OFFICIAL
+        name: found.address(settings) for name, found in providers.items() if name in OFFICIAL
     } == OFFICIAL
 
 

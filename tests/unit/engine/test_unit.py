@@ -17,7 +17,7 @@ from engine.catalog import Catalog, Pipeline
 from engine.errors import ConfigurationError, InternalError, NotFoundError, TransientError
 from engine.schemas import Schema
 from engine.types import Finding, Outcome, Partition, Publication, Unit
-from engine.unit import add_lineage, run_unit
+from engine.unit import add_lineage, run_scope, run_unit
 
 DAYS = (date(2025, 12, 1), date(2025, 12, 2))
 UNIT = Unit("acme", "demo/numbers", DAYS)
@@ -409,3 +409,78 @@ async def test_a_cancel_is_not_swallowed(bench: Bench):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_a_step_says_about_itself_is_kept_with_its_time(bench: Bench):
+    metrics = {"rows_affected": 3, "jobs": [{"id": "a"}]}
+    told = answering({"status": "SUCCESS", "tables": {"numbers": numbers(1)}, "metrics": metrics})
+
+    outcome = await bench.run([step("call")], call=told)
+
+    assert outcome.timings[0].metrics == metrics
+
+
+async def test_steps_of_scope_run_are_no_part_of_a_unit(bench: Bench):
+    outcome = await bench.run(
+        [step("load"), step("after", scope="run")],
+        load=success(numbers=numbers(1)),
+        after=raising(InternalError("must not run")),
+    )
+
+    assert outcome.status == "published"
+    assert stages(outcome) == [("load", 1), ("publish", 1)]
+
+
+def whole_run(*steps: dict[str, Any]) -> Pipeline:
+    facts = {"path": "demo/numbers", "name": "N", "description": "N.", "provider": "demo"}
+    return Pipeline.model_validate({**facts, "steps": [{**one, "scope": "run"} for one in steps]})
+
+
+async def test_steps_of_a_run_go_in_order_until_one_fails(bench: Bench):
+    seen: list[str] = []
+
+    def noting(name: str, error: Exception | None = None) -> Execute:
+        async def execute(config: dict[str, Any], given: Mapping[str, Any]) -> Any:
+            seen.append(name)
+            if error:
+                raise error
+            return {"status": "SUCCESS", "metrics": {"by": name}}
+
+        return execute
+
+    engines = {
+        "demo.one": Processor(noting("one")),
+        "demo.two": Processor(noting("two", ConfigurationError("no such procedure", fix="Sync."))),
+        "demo.three": Processor(noting("three")),
+    }
+
+    timings, error = await run_scope(
+        whole_run(step("three", "two"), step("two", "one"), step("one")),
+        resolve=engines.__getitem__,
+        context=context(bench, {}),
+        rand=lambda: 1.0,
+    )
+
+    assert seen == ["one", "two"]
+    assert [(timing.stage, timing.metrics) for timing in timings] == [("one", {"by": "one"}), ("two", {})]
+    assert isinstance(error, ConfigurationError)
+    assert "no such procedure" in str(error)
+
+
+async def test_what_nobody_expected_of_a_runs_step_is_an_internal_error(bench: Bench):
+    engine = Processor(raising(KeyError("rows")))
+    _, error = await run_scope(
+        whole_run(step("one")), resolve=lambda _: engine, context=context(bench, {}), rand=lambda: 1.0
+    )
+
+    assert isinstance(error, InternalError)
+    assert "KeyError" in str(error)
+
+
+async def test_a_discovery_of_the_wrong_kind_is_refused(bench: Bench):
+    outcome = await bench.run(
+        [step("look")], look=answering({"status": "SUCCESS", "discovered": {"days": []}})
+    )
+
+    assert outcome.status == "failed"
+    assert "returned discovered that is no Discovery" in str(outcome.error)

@@ -17,7 +17,7 @@ from engine.errors import NotFoundError
 from engine.plan import request_key
 from engine.runs import Progress, Run, Tally
 from engine.settings import Settings
-from engine.types import Plan, RunRequest, Unit
+from engine.types import Discovery, Plan, RunRequest, Unit
 from serve.cli.desk import Desk
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,13 +50,20 @@ class FakeRuns:
     def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
         self.states = list(states)
         self.submitted: list[RunRequest] = []
+        self.idempotency_keys: list[str | None] = []
         self.cancelled: list[tuple[str, str]] = []
         self.interrupt_after: int | None = None
         self._polls = 0
 
-    def submit(self, request: RunRequest, *, trigger_by: str) -> tuple[Run, bool]:
+    def submit(
+        self, request: RunRequest, *, trigger_by: str, idempotency_key: str | None = None
+    ) -> tuple[Run, bool]:
         self.submitted.append(request)
+        self.idempotency_keys.append(idempotency_key)
         return a_run(request, status="PENDING", run_id=f"run-{len(self.submitted)}"), True
+
+    def discover(self, request: RunRequest) -> Discovery:
+        return Discovery(frozenset({request.start}), ())
 
     def progress(self, run_ids: Sequence[str]) -> list[Progress]:
         self._polls += 1
@@ -172,7 +179,7 @@ def a_table(
         catalog=catalog,
         tenants=FakeTenants(),
         history=history or FakeHistory(),
-        plan=lambda request, now: plan(request),
+        plan=lambda request, now, discovered=None: plan(request),
         last_closed_day=lambda path, now: date(2026, 3, 14),
         today=lambda pipeline, now: date(2026, 3, 15),
     )

@@ -365,6 +365,12 @@ class TestSecrets:
         assert table.work.tenants.added == [("acme_corp", "openai", "sk-admin-very-secret")]
         assert "very-secret" not in table.out + table.err
 
+    def test_a_json_key_comes_with_all_its_lines(self) -> None:
+        table = a_table(stdin='{\n  "type": "service_account",\n  "project_id": "p"\n}\n')
+        assert run(["credential", "add", "acme_corp", "openai"], table.desk) == 0
+        ((_, _, stored),) = table.work.tenants.added
+        assert json.loads(stored) == {"type": "service_account", "project_id": "p"}
+
     def test_a_credential_is_turned_off(self) -> None:
         table = a_table()
         assert run(["credential", "off", "acme_corp", "cred1"], table.desk) == 0

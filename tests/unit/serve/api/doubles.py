@@ -23,7 +23,7 @@ from engine.quota import Quotas, Usage
 from engine.request_limits import Admission, RequestLimits
 from engine.runs import Origin, Progress, Run
 from engine.settings import Settings
-from engine.types import RunRequest
+from engine.types import Discovery, RunRequest
 from engine.vault import Sealed, Vault
 from engine.workplace import Workplace
 from tests.unit.serve.doubles import FakeHistory
@@ -151,6 +151,10 @@ class Actors:
         if origin.idempotency_key:
             self.by_idempotency_key[name] = (origin.fingerprint, run_id)
         return run, True
+
+    async def discover(self, request: RunRequest) -> Discovery | None:
+        self._here()
+        return Discovery(frozenset({request.start}), ())
 
     async def progress(self, run_ids: Sequence[str]) -> list[Progress]:
         self._here()

@@ -49,6 +49,8 @@ def test_every_problem_code_is_documented(api: Api) -> None:
 @pytest.mark.parametrize("command", README, ids=["gcp", "openai", "saas"])
 def test_the_former_readmes_commands_work_with_real_curl(api: Api, command: str) -> None:
     key = api.key("run")["X-API-Key"]
+    api.actors.credentials.add(("acme_corp", "gcp"))
+    api.actors.publish()
     # curl itself leads localhost:8001 to the test's port: the command stays as it is.
     to = f"--connect-to localhost:8001:127.0.0.1:{api.port} --noproxy '*'"
     said = subprocess.run(
