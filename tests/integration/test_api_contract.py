@@ -252,6 +252,7 @@ def test_every_check_is_chosen_or_excluded_with_a_reason() -> None:
     assert set(checks.CHECKS.get_all_names()) == CHECKS | set(EXCLUDED)
 
 
+@pytest.mark.slow
 def test_as_root(platform: Platform, tenant: Tenant) -> None:
     doomed = {"org": tenant.doomed}
     own = {

@@ -319,6 +319,7 @@ def test_a_key_s_life_on_the_command_line(manta: Terminal, central: Central, put
     assert [json.loads(row["audit"])["actor"] for row in stored(central, org)] == ["cli:tess"] * 2
 
 
+@pytest.mark.slow
 def test_json_and_refusals_on_the_command_line(manta: Terminal, put: Put, org: str) -> None:
     put(org)
     code, out, _ = manta("key", "add", org, "--scope", "admin", "--json")

@@ -202,6 +202,7 @@ def test_plans_and_quotas(platform: Platform) -> None:
     assert platform.doors.directory.current().orgs[org].limits == Limits(6, 180, 1)
 
 
+@pytest.mark.slow
 def test_bad_organisations_and_credentials(platform: Platform) -> None:
     client = platform.client
     for slug in ("Acme", "a", "x" * 51, "openai", "../etc", "acme\x00corp"):
@@ -220,6 +221,7 @@ def test_bad_organisations_and_credentials(platform: Platform) -> None:
         assert client.get(f"{ORGS}/nobody_x/{path}", headers=HEADERS).status_code == 404
 
 
+@pytest.mark.slow
 def test_runs_in_pages(platform: Platform) -> None:
     org, client = platform.org(), platform.client
     began = datetime.now(UTC).replace(microsecond=0)
@@ -308,6 +310,7 @@ def test_a_plan_is_what_a_run_would_do(platform: Platform) -> None:
     assert client.get(f"{RUNS}?org={org}", headers=HEADERS).json()["runs"] == []
 
 
+@pytest.mark.slow
 def test_the_audit_in_pages(platform: Platform) -> None:
     org, client = platform.org(), platform.client
     admin = platform.key(org, "admin")

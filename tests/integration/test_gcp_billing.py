@@ -273,6 +273,7 @@ def test_the_unit_publishes_whole_days_and_the_second_time_nothing(
     assert held == export.net_by_day(drawn.table)
 
 
+@pytest.mark.slow
 def test_the_detailed_export_wins_and_days_before_it_are_named(
     desk: Desk, customer: bigquery.Client, dataset: str, key: str, drawn: export.Rows
 ) -> None:
@@ -292,6 +293,7 @@ def test_the_detailed_export_wins_and_days_before_it_are_named(
     assert standard["tables"]["gcp_billing_daily_raw"].num_rows == drawn.table.num_rows
 
 
+@pytest.mark.slow
 def test_an_export_of_another_shape_is_read_as_it_is_found(
     desk: Desk, customer: bigquery.Client, dataset: str, key: str, drawn: export.Rows
 ) -> None:

@@ -227,6 +227,7 @@ def test_removing_closes_everything_and_destroys_the_keys(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_removing_again_finishes_and_keeps_the_day_of_the_purge(world: World) -> None:
     first = world.life.remove(world.org, grace_days=3)
     world.now += timedelta(days=1)
@@ -242,6 +243,7 @@ def test_a_grace_period_that_cannot_be(world: World, days: int) -> None:
     assert world.tenants.get(world.org).status == "ACTIVE"
 
 
+@pytest.mark.slow
 def test_a_removed_organisation_is_neither_resumed_nor_added_nor_given_keys(world: World) -> None:
     world.life.remove(world.org)
     for refused in (
@@ -254,6 +256,7 @@ def test_a_removed_organisation_is_neither_resumed_nor_added_nor_given_keys(worl
             refused()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_key_stored_at_the_last_moment_is_destroyed_by_the_purge(world: World) -> None:
     credential = world.tenants.add_credential(world.org, "anthropic", KEY)
@@ -293,6 +296,7 @@ def test_export_into_a_place_that_is_none(world: World) -> None:
         world.life.export(world.org, world.folder / "file")
 
 
+@pytest.mark.slow
 def test_purge_waits_for_the_grace_period(world: World) -> None:
     world.publish()
     removed = world.life.remove(world.org, grace_days=10, audit=by("org.remove", world.org))
@@ -316,6 +320,7 @@ def test_purge_waits_for_the_grace_period(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_purge_leaves_an_organisation_with_a_run(world: World) -> None:
     """A backfill that does not end: what it publishes meanwhile goes into a dataset that is there."""
     world.run("run-1", "RUNNING")
@@ -333,6 +338,7 @@ def test_purge_leaves_an_organisation_with_a_run(world: World) -> None:
     assert not world.dataset_is_there()
 
 
+@pytest.mark.slow
 def test_a_purge_that_broke_off_is_finished_by_the_next(world: World) -> None:
     world.publish()
     removed = world.life.remove(world.org, grace_days=0)

@@ -229,6 +229,7 @@ def test_a_process_that_is_killed_before_it_could_say_so_is_not_run_twice(place:
     assert [row["id"] for row in ids] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_two_at_once_apply_it_once(place: Place) -> None:
     place.write("001_add_note", "-- scope: tenant\nINSERT INTO costs VALUES (2);")
     org = place.orgs[0]
@@ -276,6 +277,7 @@ def test_names_and_broken_files(place: Place) -> None:
     assert place.rows(place.orgs[0]) == []
 
 
+@pytest.mark.slow
 def test_each_organisations_trail_has_it_once(place: Place) -> None:
     def audit_of(org: str, name: str) -> Audit:
         return Audit(org, "migration.execute", "root", "migration", name)

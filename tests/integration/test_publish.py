@@ -140,6 +140,7 @@ def test_what_stands_is_not_loaded_again(
     assert len(assert_ledger_true(SCHEMA)) == 4
 
 
+@pytest.mark.slow
 def test_content_that_returns_is_loaded_again(
     doit: Publish, org: str, assert_ledger_true: AssertLedgerTrue
 ) -> None:
@@ -162,6 +163,7 @@ def test_days_without_rows_are_known_to_be_empty(
     assert warehouse.query("SELECT * FROM cost_daily", purpose="test").num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_provisional_day_is_closed_once_and_stays_closed(
     doit: Publish, ledger: Ledger, warehouse: Warehouse, org: str
 ) -> None:

@@ -77,6 +77,7 @@ def test_the_default_plan_can_be_put_on_record(subscriptions: Subscriptions, org
     assert subscriptions.get(org).limits == SCALE
 
 
+@pytest.mark.slow
 def test_what_is_on_record_outlives_the_plans_file(central: Central, plans: Plans, org: str) -> None:
     Subscriptions(central, plans).set_plan(org, "STARTER")
     other = Subscriptions(central, Plans(default="TINY", plans={"TINY": Limits(1, 1, 1)}))
@@ -244,6 +245,7 @@ def test_plans_are_listed(table: Table) -> None:
     assert [name for name, row in found.items() if row["is_default"]] == ["SCALE"]
 
 
+@pytest.mark.slow
 def test_a_plan_and_a_quota_by_command(table: Table, central: Central, org: str) -> None:
     assert run(["plan", "set", org, "starter"], table.desk) == 0, table.err
     assert f"{org} is on plan STARTER: 6 runs a day, 180 a month, 1 at once." in table.out

@@ -98,6 +98,7 @@ def test_a_new_master_key_takes_everything_in_use(place: Place, key_file: Path) 
     assert place.rotate().sealed == {}
 
 
+@pytest.mark.slow
 def test_new_data_keys(place: Place) -> None:
     place.store("acme")
     (before,) = place.rows("acme")
@@ -166,6 +167,7 @@ def test_what_is_taken_out_of_use_meanwhile_stays_out(place: Place, key_file: Pa
     }
 
 
+@pytest.mark.slow
 def test_a_deactivation_at_the_same_version_wins(place: Place) -> None:
     place.store("acme", keys=0)
     (row,) = place.rows("acme")
@@ -179,6 +181,7 @@ def test_a_deactivation_at_the_same_version_wins(place: Place) -> None:
     assert [c.is_active for c in place.tenants.credentials("acme")] == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_of_two_rotations_at_once_the_former_key_counts(place: Place, key_file: Path) -> None:
     place.store("acme", keys=0)
@@ -196,6 +199,7 @@ def test_of_two_rotations_at_once_the_former_key_counts(place: Place, key_file: 
     place.check()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_removed_organisation_is_left_alone(place: Place, key_file: Path) -> None:
     for org in ("acme", "globex", "initech"):
@@ -217,6 +221,7 @@ def test_a_removed_organisation_is_left_alone(place: Place, key_file: Path) -> N
     assert (done.sealed, done.left) == ({CREDENTIALS.table: 1}, 1)
 
 
+@pytest.mark.slow
 def test_what_does_not_open_is_named_and_the_rest_goes_on(place: Place) -> None:
     place.store("acme")
     place.tenants.add("globex", name="globex")

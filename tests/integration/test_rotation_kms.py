@@ -74,6 +74,7 @@ def test_a_new_version_in_kms(place: Place, cloud: kms.Kms) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_another_kms_key(place: Place, cloud: kms.Kms) -> None:
     for key in (KMS_KEY, NEW_KMS_KEY):
         cloud.state.add_key(key)
@@ -89,6 +90,7 @@ def test_another_kms_key(place: Place, cloud: kms.Kms) -> None:
     place.check(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_from_the_key_file_into_kms(place: Place, cloud: kms.Kms) -> None:
     cloud.state.add_key(KMS_KEY)
@@ -132,6 +134,7 @@ def given(settings: Settings) -> Mapping[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_commands(place: Place, key_file: Path) -> None:
     desk, out, err = a_desk(place)

@@ -146,6 +146,7 @@ def test_the_procedure_computes_what_the_reference_does(
     assert found["daily_cost"] == found["total_cost"]
 
 
+@pytest.mark.slow
 def test_what_plans_cost_is_published_and_reported(
     plans: PlanTable,
     context: dict[str, Any],
