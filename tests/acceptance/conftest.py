@@ -1,4 +1,4 @@
-"""One local stack for the whole session: embedded BigQuery, Ray and the sandbox, driven through `manta`."""
+"""One local stack for all tests here: embedded BigQuery, Ray and the sandbox, driven through `manta`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def closed_days(count: int) -> tuple[str, str]:
     return (last - timedelta(days=count - 1)).isoformat(), last.isoformat()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("manta")
     inherited = {
