@@ -9,6 +9,8 @@ import pytest
 ACCEPTANCE = Path(__file__).parent / "acceptance"
 
 
+# First: pytest-xdist reads the marks in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "stack" if item.path.is_relative_to(ACCEPTANCE) else str(item.path)

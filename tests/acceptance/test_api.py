@@ -118,6 +118,7 @@ def test_a_hundred_identical_posts_at_once_are_one_run(api: Api, stack: Stack) -
     assert len(stack.workplace().history.latest(org)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_can_be_followed_event_by_event(api: Api, stack: Stack) -> None:
     org = stack.org("flourish")
     key = api.key(org)
@@ -174,6 +175,7 @@ def test_what_failed_can_be_tried_again(api: Api, stack: Stack) -> None:
     assert [row["cost"] for row in costs["rows"]] == [row["cost"] for row in told.lines]
 
 
+@pytest.mark.slow
 def test_another_organisations_key_gets_nothing_and_is_on_record(api: Api, stack: Stack) -> None:
     mine, theirs = stack.org("malkin", providers=()), stack.org("twilfitt", providers=())
     key = api.key(mine, "admin")
@@ -195,6 +197,7 @@ def test_another_organisations_key_gets_nothing_and_is_on_record(api: Api, stack
     until("the refusal on record", refused, seconds=15)
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_refused_within_the_stated_time(api: Api, stack: Stack) -> None:
     org = stack.org("zonko", providers=())
     made = stack.manta("key", "add", org, "--name", "ci", "--json")

@@ -64,6 +64,7 @@ def test_a_killed_replica_loses_no_accepted_run(stack: Stack) -> None:
     assert set(_processes(stack, "ServeReplica:")).isdisjoint(replicas)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_killed_supervisor_goes_on(stack: Stack) -> None:
     api = Api(stack)
     run_id = _held_run(api, "beauxbatons", seconds=8)

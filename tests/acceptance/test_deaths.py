@@ -106,6 +106,7 @@ def test_a_killed_worker_costs_one_attempt(stack: Stack, client: RunDoor) -> Non
     assert len(_content(stack, org)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(supervisors.NAME, marks=pytest.mark.slow), coordinators.NAME])
 def test_a_killed_actor_comes_back_and_the_run_goes_on(stack: Stack, client: RunDoor, name: str) -> None:
     org = stack.org(f"weyland_{name.removeprefix('manta-')}", providers=("anthropic",))

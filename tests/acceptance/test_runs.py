@@ -76,6 +76,7 @@ def test_an_unknown_model_is_unpriced_and_said(stack: Stack) -> None:
     assert [(row["pricing_status"], row["priced"]) for row in found.lines] == [("UNPRICED", 0)]
 
 
+@pytest.mark.slow
 def test_a_unit_that_fails_does_not_stop_the_others(stack: Stack) -> None:
     org = stack.org("hooli", providers=("anthropic",))
     # One day more than a unit holds.
@@ -97,6 +98,7 @@ def test_a_unit_that_fails_does_not_stop_the_others(stack: Stack) -> None:
     assert retried.lines[-1]["tally"]["units_total"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -163,6 +165,7 @@ def test_faults_that_pass_leave_no_trace(stack: Stack) -> None:
     assert asked.lines[0]["tokens"] == known["counts"]["messages"]["output_tokens"]
 
 
+@pytest.mark.slow
 def test_a_run_asks_the_server_its_own_environment_names(stack: Stack) -> None:
     """Any server that speaks the documented API will do, also one that answers in another style."""
     org = stack.org("globodyne", providers=("anthropic",))
