@@ -29,7 +29,7 @@ down: setup  ## Stop the demo's processes
 	@.venv/bin/manta demo --down
 
 test: lint  ## Lint, types and every test but the slow ones
-	@$(PY) -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(PY) -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff check, ruff format --check, mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
