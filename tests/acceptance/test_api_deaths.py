@@ -50,6 +50,7 @@ def _published(stack: Stack, org: str) -> list[str]:
     return [str(row["table_name"]) for row in found.to_pylist()]
 
 
+@pytest.mark.slow
 def test_a_killed_replica_loses_no_accepted_run(stack: Stack) -> None:
     api = Api(stack)
     run_id = _held_run(api, "durmstrang", seconds=5)

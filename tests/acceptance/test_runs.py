@@ -122,6 +122,7 @@ def test_what_only_the_tenant_can_mend_fails_once_and_publishes_nothing(
     assert '"attempt":2' not in shown.out.replace(" ", "")
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_named_with_the_fix(stack: Stack) -> None:
     org = stack.org("pied_piper", providers=())
     added = stack.manta("credential", "add", org, "openai", stdin="sk-admin-nobody-knows-this-one-0000\n")

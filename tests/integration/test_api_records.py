@@ -267,6 +267,7 @@ def test_runs_in_pages(platform: Platform) -> None:
     assert client.get(f"{RUNS}/{org}-3", headers=HEADERS).json()["org_slug"] == org
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_command_line(
     platform: Platform, clients: Clients, schemas: dict[str, Schema]
 ) -> None:

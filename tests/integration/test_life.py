@@ -354,6 +354,7 @@ def test_a_purge_that_broke_off_is_finished_by_the_next(world: World) -> None:
     assert target["top"][0].as_py() == 2
 
 
+@pytest.mark.slow
 def test_after_the_purge_the_slug_is_free_and_begins_empty(world: World) -> None:
     world.publish()
     assert world.published() == len(DAYS)

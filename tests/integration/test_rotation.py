@@ -126,6 +126,7 @@ def test_a_dry_run_writes_nothing(place: Place, key_file: Path) -> None:
     assert len(list(key_file.parent.iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "at", "kept"),
     [
